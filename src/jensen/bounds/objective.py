@@ -1,0 +1,80 @@
+"""What training minimises: minus a bound, or a weighted ELBO, with the gradient estimated in one of several ways."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from jensen.bounds.elbo import elbo
+from jensen.bounds.gradients import Bound, GradientEstimator, pathwise, score_function
+from jensen.bounds.terms import HasTerms, Samples, Terms
+from jensen.bounds.weighted import weighted_elbo
+from jensen.errors import BoundError
+from jensen.training import Batch, Progress
+
+
+class VariationalObjective(nn.Module):
+    """The loss of a batch: minus the mean over its data of a bound.
+
+    Args:
+        model: What is fitted, a module with ``terms``.
+        bound: From terms to nats for each datum.
+        estimator: How its gradient is estimated.
+        samples: Draws for each datum.
+        beta: Weight of the KL; other than 1 it replaces the bound by the weighted ELBO.
+        free_bits: Nats of each group that aren't punished; likewise.
+        warm_up: Epochs over which the weight of the KL grows from 0 to beta; likewise while it lasts.
+
+    Raises:
+        BoundError: For free bits with the score-function gradient.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        bound: Bound = elbo,
+        estimator: GradientEstimator = pathwise,
+        samples: Samples = 1,
+        *,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        warm_up: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if free_bits > 0 and estimator is score_function:
+            raise BoundError(
+                "free bits weigh a datum's KL by the mean over its batch, so the score-function gradient, "
+                "which credits a draw with its own datum's bound alone, is biased; use beta or warm_up"
+            )
+        self.model = model
+        self.bound = bound
+        self.estimator = estimator
+        self.samples: Samples = samples
+        self.beta = beta
+        self.free_bits = free_bits
+        self.warm_up = warm_up
+
+    def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and what is worth recording of it, in nats per datum.
+
+        Returns:
+            The loss, whose value is that of a surrogate, and a record with the mean bound, ELBO,
+            log-likelihood and KL; nothing here waits for the device.
+        """
+        warmth = min(1.0, progress.epoch / self.warm_up) if self.warm_up > 0 else 1.0
+        weighed = self.free_bits > 0 or warmth * self.beta != 1.0
+
+        def weighted(terms: Terms) -> Tensor:
+            return weighted_elbo(terms, warmth * self.beta, self.free_bits)
+
+        bound = weighted if weighed else self.bound
+        surrogate, terms = self.estimator(cast(HasTerms, self.model), batch, bound, self.samples)
+        with torch.no_grad():
+            kl = torch.stack(
+                [terms.average(terms.divergence(group)).mean() for group in terms.log_prior]
+            ).sum()
+            log_likelihood = terms.average(terms.log_likelihood).mean()
+            record = {"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "kl": kl}
+            if self.bound is not elbo:
+                record["bound"] = self.bound(terms).mean()
+        return -surrogate.mean(), record

@@ -1,0 +1,50 @@
+"""What a command prints: a table for people, or one JSON object."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+
+def finite(value: Any) -> Any:
+    """The same with numbers that JSON doesn't know as None.
+
+    Example:
+        >>> finite({"a": [float("nan"), 1.0]})
+        {'a': [None, 1.0]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in cast("list[Any]", value)]
+    return value
+
+
+def show(result: Mapping[str, Any], as_json: bool, title: str = "") -> None:
+    """Prints a result.
+
+    Args:
+        result: Names and values.
+        as_json: Whether as one JSON object on standard output, or as a table.
+        title: Of the table.
+    """
+    if as_json:
+        print(json.dumps(finite(result)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, show_header=False, title_justify="left")
+    for name, value in result.items():
+        table.add_row(name.replace("_", " "), _text(value))
+    Console().print(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 1e4 else f"{value:,.1f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(v) for v in cast("list[Any]", value))
+    return str(value)

@@ -1,0 +1,128 @@
+"""From a path or a known name to a data set: the one door through which data come in."""
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from jensen.data.catalogue import KNOWN, known
+from jensen.data.dataset import Dataset
+from jensen.data.idx import read_idx
+from jensen.data.images import read_images
+from jensen.data.numpy_files import read_npy, read_npz
+from jensen.data.tables import read_table
+from jensen.errors import DataError
+
+_IDX_NAME = re.compile(r"idx\d?(-ubyte)?(\.gz)?$", re.IGNORECASE)
+_READERS: dict[str, Callable[[Path], Dataset]] = {".npy": read_npy, ".npz": read_npz}
+_TABLES = (".csv", ".parquet")
+_FORMS = ".npy, .npz, .csv, .parquet, idx, idx.gz, or a folder of images"
+
+
+def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
+    """Reads data from a file or a folder of images; the ending says the format.
+
+    A .npz holds the data under ``x`` and labels under ``y``, or one array; ``data.npz:test`` reads its array
+    ``test``. A .csv may have a header or none. IDX files are known by "idx" in their name, as in
+    train-images-idx3-ubyte.gz. Subfolders of a folder of images are classes.
+
+    Args:
+        path: The file (.npy, .npz, .csv, .parquet, idx, idx.gz) or the folder.
+        target: For tables: the column to be taken as labels, by name or place (-1 is the last).
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: If the path doesn't exist, has an unknown ending, is empty or damaged, or if what it holds
+            can't be used; the message says what to do.
+
+    Example:
+        >>> import tempfile
+        >>> from jensen.data import write
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> write(f"{folder.name}/x.npy", [[0, 3], [2, 1]])
+        >>> read(f"{folder.name}/x.npy").schema.kind
+        'counts'
+        >>> folder.cleanup()
+    """
+    path, key = _split_key(Path(path).expanduser())
+    ending = path.suffix.lower()
+    if target is not None and ending not in _TABLES:
+        raise DataError(
+            f"{path} is no table, so it has no column {target!r} for the labels. Leave target out."
+        )
+    try:
+        if not path.exists():
+            raise DataError(f"{path} doesn't exist. {_hint(path)}")
+        if path.is_dir():
+            return read_images(path)
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} is empty. Write the file again, or fetch a fresh copy of it.")
+        if ending == ".npz":
+            return read_npz(path, key)
+        if ending in _TABLES:
+            return read_table(path, target)
+        if ending in _READERS:
+            return _READERS[ending](path)
+        if _IDX_NAME.search(path.name):
+            return read_idx(path)
+    except OSError as error:
+        raise DataError(f"can't read {path} ({error}). Check the path and its permissions.") from error
+    raise DataError(f"{path} has the unknown ending '{path.suffix}'. Give {_FORMS}.")
+
+
+def load(name_or_path: str | Path, split: str = "train", *, target: str | int | None = None) -> Dataset:
+    """Loads a known data set by its name, or reads a path.
+
+    A known name goes before a path of the same name; write ``./mnist`` for the path.
+
+    Args:
+        name_or_path: A name in ``KNOWN``, such as "digits", or with its split, "digits:test"; else a path.
+        split: The split of a known data set; without meaning for a path.
+        target: For tables: the column to be taken as labels, by name or place.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ConfigError: If a known data set has no such split.
+        DataError: If it is neither a known name nor an existing path, or if the data can't be used.
+
+    Example:
+        >>> len(load("digits")), len(load("digits:valid"))
+        (1297, 250)
+    """
+    text = str(name_or_path)
+    name, _, part = text.partition(":")
+    if isinstance(name_or_path, str) and name in KNOWN:
+        return known(name, part or split)
+    path, _ = _split_key(Path(name_or_path).expanduser())
+    if not path.exists() and path.name == text and not path.suffix:
+        near = get_close_matches(name, KNOWN, n=1, cutoff=0.5)
+        suggestion = f" Did you mean '{near[0]}'?" if near else ""
+        raise DataError(
+            f"'{text}' is no known data set, and no path of that name exists.{suggestion} "
+            f"There are: {', '.join(sorted(KNOWN))}; or give {_FORMS}."
+        )
+    return read(name_or_path, target=target)
+
+
+def _split_key(path: Path) -> tuple[Path, str | None]:
+    """Takes the array's name off a path such as data.npz:test."""
+    stem, colon, key = path.name.rpartition(":")
+    if colon and key and stem.lower().endswith(".npz") and not path.exists():
+        return path.with_name(stem), key
+    return path, None
+
+
+def _hint(path: Path) -> str:
+    """Where else to look: the nearest file in the folder, the nearest known name."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"There is no folder {folder} either. Check the path."
+    near = get_close_matches(path.name, [other.name for other in folder.iterdir()], n=1)
+    names = get_close_matches(path.stem, KNOWN, n=1)
+    nearest = [str(folder / near[0])] if near else []
+    nearest += [f"the known data set '{names[0]}'"] if names else []
+    return f"Did you mean {' or '.join(nearest)}?" if nearest else "Check the path, or give a known data set."

@@ -1,0 +1,53 @@
+"""Fully connected networks."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+from torch import Tensor, nn
+
+from jensen.nets.activations import ACTIVATIONS
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them, from events of one shape to events of another.
+
+    Args:
+        in_shape: Shape of one input.
+        out_shape: Shape of one output.
+        hidden: Widths of the hidden layers; none makes it linear.
+        activation: Name of the activation.
+        dropout: Probability with which a hidden unit is dropped in training.
+
+    Example:
+        >>> import torch
+        >>> MLP((28, 28), (2, 16), hidden=(64,))(torch.zeros(5, 3, 28, 28)).shape
+        torch.Size([5, 3, 2, 16])
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        out_shape: Sequence[int],
+        hidden: Sequence[int] = (400,),
+        activation: str = "relu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.in_dims = len(in_shape)
+        self.out_shape = tuple(out_shape)
+        widths = [prod(in_shape), *hidden]
+        layers: list[nn.Module] = []
+        for narrow, wide in pairwise(widths):
+            layers += [nn.Linear(narrow, wide), ACTIVATIONS[activation]()]
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(widths[-1], prod(out_shape)))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (*batch, *in_shape) to (*batch, *out_shape)."""
+        if self.in_dims != 1:
+            x = x.reshape(*x.shape[: x.ndim - self.in_dims], -1)
+        out: Tensor = self.layers(x)
+        return out.reshape(*out.shape[:-1], *self.out_shape)

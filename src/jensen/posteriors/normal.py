@@ -1,0 +1,58 @@
+"""Normal posteriors over a vector of latents, their parameters from a network."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, MultivariateNormal, Normal
+
+from jensen.distributions import Conditional, given
+
+
+class DiagonalNormal(Conditional):
+    """q(z|x) = N(z; m(x), diag(s(x)^2)); the network gives m and log s.
+
+    Args:
+        network: From the context to (*batch, 2, latent_dim): location, then log-scale.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @staticmethod
+    def parameter_shape(latent_dim: int) -> tuple[int, ...]:
+        """What the network has to return for one datum."""
+        return (2, latent_dim)
+
+    def forward(self, context: Tensor | None = None) -> Independent:
+        """The posterior given the data."""
+        loc, log_scale = self.network(given(context, self)).unbind(-2)
+        return Independent(Normal(loc, log_scale.exp(), validate_args=False), 1, validate_args=False)
+
+
+class FullNormal(Conditional):
+    """q(z|x) = N(z; m(x), L(x) L(x)^T); the network gives m and the lower triangle of L, its diagonal in logs.
+
+    Args:
+        network: From the context to (*batch, latent_dim + latent_dim (latent_dim + 1) / 2): the location, the
+            logarithms of the diagonal of L, then what is below the diagonal row by row.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @staticmethod
+    def parameter_shape(latent_dim: int) -> tuple[int, ...]:
+        """What the network has to return for one datum."""
+        return (latent_dim + latent_dim * (latent_dim + 1) // 2,)
+
+    def forward(self, context: Tensor | None = None) -> MultivariateNormal:
+        """The posterior given the data."""
+        parameters = self.network(given(context, self))
+        # d locations, d log-diagonals and d (d - 1) / 2 below make n = d (d + 3) / 2 numbers.
+        latent_dim = round(((9 + 8 * parameters.shape[-1]) ** 0.5 - 3) / 2)
+        loc, log_diagonal, below = parameters.tensor_split((latent_dim, 2 * latent_dim), -1)
+        rows, columns = torch.tril_indices(latent_dim, latent_dim, -1, device=parameters.device)
+        scale_tril = torch.diag_embed(log_diagonal.exp())
+        scale_tril[..., rows, columns] = below
+        return MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)

@@ -1,0 +1,82 @@
+"""Named models: defaults for a typed config, beside the functions that assemble the parts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from jensen.data import Schema
+from jensen.models import LatentVariableModel
+from jensen.recipes.config import VAEConfig, parse
+from jensen.recipes.vae import assemble, objective, resolve
+from jensen.registry import Registry
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named model.
+
+    Attributes:
+        name: Its name.
+        title: One line on what it is.
+        source: Title, year and link.
+        defaults: The options that it sets otherwise than ``VAEConfig`` does.
+        resolve: Fills in what is left to the data.
+        assemble: Builds the model of a resolved config.
+        objective: What training minimises.
+    """
+
+    name: str
+    title: str
+    source: str
+    defaults: Mapping[str, Any]
+    resolve: Callable[[VAEConfig, Schema, int], VAEConfig] = resolve
+    assemble: Callable[[VAEConfig, Schema, Tensor | None], LatentVariableModel] = assemble
+    objective: Callable[[LatentVariableModel, VAEConfig], nn.Module] = objective
+
+    def config(self, options: Mapping[str, Any]) -> VAEConfig:
+        """The recipe's defaults with the user's options over them, checked.
+
+        Raises:
+            ConfigError: If an option doesn't exist or can't take its value.
+        """
+        return parse(self.defaults, options)
+
+
+RECIPES: Registry[Recipe] = Registry(
+    "model",
+    {
+        recipe.name: recipe
+        for recipe in (
+            Recipe(
+                "vae",
+                "variational autoencoder",
+                "Auto-encoding variational Bayes, 2013, https://arxiv.org/abs/1312.6114",
+                {},
+            ),
+            Recipe(
+                "beta-vae",
+                "autoencoder whose KL counts beta times, for latents that vary apart",
+                "beta-VAE, 2017, https://openreview.net/forum?id=Sy2fzU9gl",
+                {"beta": 4.0},
+            ),
+            Recipe(
+                "iwae",
+                "autoencoder trained on the importance-weighted bound",
+                "Importance weighted autoencoders, 2015, https://arxiv.org/abs/1509.00519",
+                {"bound": "iwae", "samples": 5, "gradient": "doubly-reparameterised"},
+            ),
+            Recipe(
+                "linear-vae",
+                "linear autoencoder with normal noise; its best fit is probabilistic PCA",
+                "Don't blame the ELBO! A linear VAE perspective on posterior collapse, 2019, "
+                "https://arxiv.org/abs/1911.02469",
+                {"hidden": (), "likelihood": "normal", "latent_dim": 2},
+            ),
+        )
+    },
+)
+"""Named models."""
+
+__all__ = ["RECIPES", "Recipe", "VAEConfig"]

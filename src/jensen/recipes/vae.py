@@ -1,0 +1,139 @@
+"""Variational autoencoders, assembled from a config."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jensen.bounds import BOUNDS, GRADIENTS, VariationalObjective
+from jensen.data import Schema
+from jensen.errors import ConfigError
+from jensen.likelihoods import LIKELIHOODS, Likelihood
+from jensen.models import LatentVariableModel
+from jensen.nets import ARCHITECTURES, DropInputs, Log1p, Rescale
+from jensen.posteriors import POSTERIORS
+from jensen.priors import PRIORS
+from jensen.recipes.config import VAEConfig
+
+AUTO = {"binary": "bernoulli", "uint8": "logistic-256", "counts": "negative-binomial", "real": "normal"}
+"""The likelihood that ``likelihood="auto"`` chooses for each kind of data."""
+
+
+def resolve(config: VAEConfig, schema: Schema, n: int) -> VAEConfig:
+    """Fills in what the config leaves to the data.
+
+    Args:
+        config: With "auto" for the likelihood or None for the epochs, perhaps.
+        schema: What one datum looks like.
+        n: Number of training data.
+
+    Returns:
+        The config with every choice made.
+
+    Raises:
+        ConfigError: If choices contradict each other.
+    """
+    choices: dict[str, Any] = {}
+    if config.likelihood == "auto":
+        choices["likelihood"] = AUTO[schema.kind]
+    if config.epochs is None:
+        steps = -(-n // config.batch_size)
+        choices["epochs"] = max(100, -(-2000 // steps))
+    if (config.prior == "class") != (config.posterior == "class"):
+        raise ConfigError("a class as the latent needs both prior='class' and posterior='class'")
+    if config.posterior == "class" and config.gradient != "score":
+        raise ConfigError(
+            "a class as the latent has no path-wise gradient; use gradient='score' and samples=8"
+        )
+    if config.gradient == "score" and config.samples < 2:
+        raise ConfigError("the score-function gradient needs samples of at least 2; try samples=8")
+    if config.gradient == "doubly-reparameterised" and config.bound != "iwae":
+        raise ConfigError("gradient='doubly-reparameterised' is that of bound='iwae'")
+    if config.bound != "elbo" and (config.beta != 1 or config.free_bits > 0 or config.kl_warm_up > 0):
+        raise ConfigError("beta, free_bits and kl_warm_up weigh the ELBO's KL; use them with bound='elbo'")
+    return config.model_copy(update=choices)
+
+
+def assemble(config: VAEConfig, schema: Schema, x: Tensor | None = None) -> LatentVariableModel:
+    """Builds the model of a resolved config.
+
+    Args:
+        config: Every choice made.
+        schema: What one datum looks like.
+        x: Training data, whose mean and spread set the units of real data; None where the weights are loaded
+            afterwards.
+
+    Returns:
+        The model, its weights drawn from torch's generator.
+
+    Raises:
+        ShapeError: If the network needs images and the data are none.
+        SupportError: If the likelihood can't have made the data.
+    """
+    event = schema.event_shape
+    family = LIKELIHOODS[config.likelihood]
+    shift, unit = _units(schema, x)
+    options: dict[str, Any] = {}
+    if config.likelihood == "normal":
+        options = {"scale": config.scale}
+    elif config.likelihood == "categorical":
+        options = {"classes": config.classes}
+    outputs = family.output_count(**options)
+    if config.likelihood == "normal":
+        options |= {"shift": shift, "unit": unit}
+
+    architecture = ARCHITECTURES[config.network]
+    settings = {name: getattr(config, name) for name in architecture.options}
+    reverse = {name: tuple(reversed(v)) if isinstance(v, tuple) else v for name, v in settings.items()}
+    posterior = POSTERIORS[config.posterior]
+    encoder = architecture.encoder(event, posterior.parameter_shape(config.latent_dim), **settings)
+    decoder = architecture.decoder((config.latent_dim,), (outputs, *event), **reverse)
+
+    likelihood: Likelihood = family(decoder, event, **options)
+    if x is not None:
+        likelihood.check(x)
+    return LatentVariableModel(
+        prior=_prior(config),
+        posterior=posterior(_inputs(encoder, config, schema, shift, unit)),
+        likelihood=likelihood,
+    )
+
+
+def objective(model: LatentVariableModel, config: VAEConfig) -> VariationalObjective:
+    """What training minimises for that config."""
+    return VariationalObjective(
+        model,
+        BOUNDS[config.bound],
+        GRADIENTS[config.gradient],
+        config.samples,
+        beta=config.beta,
+        free_bits=config.free_bits,
+        warm_up=config.kl_warm_up,
+    )
+
+
+def _prior(config: VAEConfig) -> Any:
+    options = {"components": config.components} if config.prior == "mixture" else {}
+    return PRIORS[config.prior](config.latent_dim, **options)
+
+
+def _units(schema: Schema, x: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each cell; a constant cell has unit one."""
+    if x is None or schema.kind in ("binary", "uint8"):
+        return torch.zeros(schema.event_shape), torch.ones(schema.event_shape)
+    values = x.double() if schema.kind == "real" else x.double().log1p()
+    spread = values.std(0, correction=0)
+    return values.mean(0).float(), torch.where(spread > 1e-8, spread, 1.0).float()
+
+
+def _inputs(encoder: nn.Module, config: VAEConfig, schema: Schema, shift: Tensor, unit: Tensor) -> nn.Module:
+    """The encoder with its input in units that networks like."""
+    if config.input_dropout > 0:
+        encoder = DropInputs(encoder, config.input_dropout)
+    if schema.kind == "uint8":
+        return Rescale(encoder, 127.5, 127.5)
+    if schema.kind == "counts":
+        return Log1p(Rescale(encoder, shift, unit))
+    if schema.kind == "real":
+        return Rescale(encoder, shift, unit)
+    return encoder

@@ -1,0 +1,246 @@
+"""A fitted recipe: in memory, and as a folder that can be loaded, resumed, evaluated and shown."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from jensen.data import Dataset, Schema, binarise, check_matches
+from jensen.errors import JensenError, RunError
+from jensen.models import LatentVariableModel
+from jensen.recipes import RECIPES, VAEConfig
+from jensen.runs.storage import (
+    read_json,
+    read_metadata,
+    read_tensors,
+    versions,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
+from jensen.seeding import seeded
+from jensen.training import resolve as resolve_device
+
+FORMAT = 1
+"""Version of the folder's layout."""
+
+
+@dataclass
+class Run:
+    """A fitted recipe.
+
+    Attributes:
+        recipe: Name of the recipe.
+        config: Its options, every choice made.
+        schema: What one datum looks like.
+        model: The model with the weights that were kept, in evaluation mode.
+        history: One record an epoch: number, step, status, seconds, rate, train, valid, ...
+        about: What it was fitted on and how: data, source, n, seed, device, versions.
+        examples: Some data that it wasn't fitted on, or some that it was if there are no others, for pictures.
+        evaluations: What it was evaluated on, and the numbers; the newest last.
+        folder: Where it is kept, or None.
+    """
+
+    recipe: str
+    config: VAEConfig
+    schema: Schema
+    model: LatentVariableModel
+    history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    about: dict[str, Any] = field(default_factory=dict[str, Any])
+    examples: Dataset | None = None
+    evaluations: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    folder: Path | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return next(self.model.parameters()).device
+
+    def prepare(self, dataset: Dataset, seed: int = 0) -> Tensor:
+        """Data as the model takes them.
+
+        Args:
+            dataset: Has to match the schema; intensities that stand for probabilities are binarised once.
+            seed: Of that binarisation.
+
+        Returns:
+            (n, *event) in the model's dtype, on its device.
+
+        Raises:
+            DataError: If the data don't match, or the likelihood can't have made them.
+        """
+        dataset = check_matches(self.schema, dataset)
+        x = torch.as_tensor(dataset.x)
+        if dataset.dynamic:
+            x = binarise(x, torch.Generator().manual_seed(seed))
+        weight = next(self.model.parameters())
+        x = x.to(weight.device, weight.dtype)
+        cast(Any, self.model.likelihood).check(x)
+        return x
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the Run into a folder: config.json, weights.safetensors, metrics.jsonl.
+
+        Raises:
+            RunError: If the folder can't be made or written.
+        """
+        path = make_folder(folder)
+        try:
+            self.write_weights(path, self.model.state_dict())
+            write_metrics(path, self.history)
+            self.write_examples(path)
+            if self.evaluations:
+                write_json(path / "evaluations.json", {"evaluations": self.evaluations})
+            write_json(path / "config.json", self.description())
+        except OSError as error:
+            raise RunError(f"can't write the Run to {path}: {error}") from error
+        self.folder = path
+
+    def description(self) -> dict[str, Any]:
+        """What config.json holds."""
+        return {
+            "format": FORMAT,
+            "recipe": self.recipe,
+            "options": self.config.model_dump(mode="json"),
+            "schema": asdict(self.schema),
+            "about": self.about,
+            "versions": versions(),
+        }
+
+    @staticmethod
+    def write_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Writes the weights that are to be kept."""
+        write_tensors(folder / "weights.safetensors", weights)
+
+    def write_examples(self, folder: Path) -> None:
+        """Writes the examples, their name and labels too."""
+        if self.examples is None:
+            return
+        tensors = {"x": torch.as_tensor(self.examples.x)}
+        if self.examples.y is not None and self.examples.y.dtype.kind in "iufb":
+            tensors["y"] = torch.as_tensor(self.examples.y)
+        metadata = {"name": self.examples.name, "dynamic": str(self.examples.dynamic)}
+        write_tensors(folder / "examples.safetensors", tensors, metadata)
+
+    def add_evaluation(self, record: dict[str, Any]) -> None:
+        """Keeps the numbers of an evaluation with the Run; one on the same data with the same settings is replaced."""
+        same = ("data", "samples", "seed")
+        self.evaluations = [
+            e for e in self.evaluations if any(e.get(key) != record.get(key) for key in same)
+        ] + [record]
+        if self.folder is not None:
+            write_json(self.folder / "evaluations.json", {"evaluations": self.evaluations})
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> "Run":
+        """Reads a Run; nothing in it is executed.
+
+        Args:
+            folder: Where it was saved.
+            device: Where to put the model.
+
+        Returns:
+            The Run.
+
+        Raises:
+            RunError: If the folder isn't a Run, or a file is missing, damaged or foreign.
+        """
+        path = Path(folder)
+        if not path.is_dir():
+            raise RunError(
+                f"there is no Run at {path}: {'it is a file' if path.exists() else 'no such folder'}"
+            )
+        content = read_json(path / "config.json")
+        try:
+            if content["format"] != FORMAT:
+                raise RunError(
+                    f"{path} has layout {content['format']}, this version of jensen reads layout {FORMAT}; "
+                    "use the version that wrote it, named in config.json"
+                )
+            shape = content["schema"]
+            columns = shape["columns"]
+            schema = Schema(
+                tuple(shape["event_shape"]), shape["kind"], None if columns is None else tuple(columns)
+            )
+            recipe = RECIPES[content["recipe"]]
+            config = recipe.config(content["options"])
+            with seeded(0):
+                model = recipe.assemble(config, schema, None)
+            about = dict(content["about"])
+        except RunError:
+            raise
+        except (JensenError, KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path / 'config.json'} is not that of a Run ({error!s}); fit again") from None
+        weights = read_tensors(path / "weights.safetensors")
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            first = str(error).splitlines()[-1].strip()
+            raise RunError(f"{path / 'weights.safetensors'} doesn't fit config.json: {first}") from None
+        model.to(resolve_device(device)).eval()
+        evaluations = path / "evaluations.json"
+        return cls(
+            content["recipe"],
+            config,
+            schema,
+            model,
+            read_metrics(path),
+            about,
+            _read_examples(path, schema),
+            read_json(evaluations)["evaluations"] if evaluations.exists() else [],
+            path,
+        )
+
+
+def _read_examples(folder: Path, schema: Schema) -> Dataset | None:
+    path = folder / "examples.safetensors"
+    if not path.exists():
+        return None
+    tensors = read_tensors(path)
+    about = read_metadata(path)
+    y = tensors.get("y")
+    return Dataset(
+        tensors["x"].numpy(),
+        schema,
+        None if y is None else y.numpy(),
+        name=about.get("name", "examples"),
+        dynamic=about.get("dynamic") == "True",
+    )
+
+
+def make_folder(folder: str | Path) -> Path:
+    """The folder, made if need be.
+
+    Raises:
+        RunError: If it can't be.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"can't make the folder {path}: {error.strerror or error}") from None
+    return path
+
+
+def write_metrics(folder: Path, history: list[dict[str, Any]]) -> None:
+    """Writes the history, one JSON object a line."""
+    lines = "".join(json.dumps(record) + "\n" for record in history)
+    write_bytes(folder / "metrics.jsonl", lines.encode())
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Reads the history; a last line that a kill cut short is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    records: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

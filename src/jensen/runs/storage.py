@@ -1,0 +1,163 @@
+"""Files that are whole or not there, and never execute anything when they are read."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+from jensen.errors import RunError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically: a temporary file beside it, flushed to disk, takes its place.
+
+    Args:
+        path: Where.
+        content: What.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON atomically."""
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        RunError: If the file isn't there or is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise RunError(f"{path.parent} is not a Run, or was cut short: it has no {path.name}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} is damaged ({error}); fit again or restore the file") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path} is damaged: it should hold a JSON object; fit again or restore the file")
+    return cast("dict[str, Any]", content)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes tensors atomically, as safetensors."""
+    kept = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    write_bytes(path, save(kept, dict(metadata) if metadata else None))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads safetensors.
+
+    Raises:
+        RunError: If the file isn't there or is damaged.
+    """
+    try:
+        return load(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{path.parent} is not a Run, or was cut short: it has no {path.name}") from None
+    except SafetensorError as error:
+        raise RunError(f"{path} is damaged ({error}); fit again or restore the file") from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says beside its tensors."""
+    with safe_open(path, "pt") as opened:
+        return cast("dict[str, str]", opened.metadata() or {})
+
+
+def flatten(tree: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
+    """Takes a nested state apart into its tensors, by path, and the rest, which JSON can hold.
+
+    Args:
+        tree: Dicts and lists, with tensors, numbers, text and None as leaves.
+        prefix: Path of the tree.
+
+    Returns:
+        The tensors, and the tree with each tensor replaced by its path.
+
+    Example:
+        >>> flatten({"a": [torch.zeros(1), 2]})[1]
+        {'a': [{'tensor': '/a/0'}, 2]}
+    """
+    if isinstance(tree, Tensor):
+        return {prefix: tree}, {"tensor": prefix}
+    items: list[tuple[Any, Any]]
+    if isinstance(tree, Mapping):
+        items = list(cast("Mapping[Any, Any]", tree).items())
+    elif isinstance(tree, list | tuple):
+        items = list(enumerate(cast("list[Any]", tree)))
+    else:
+        return {}, tree
+    tensors: dict[str, Tensor] = {}
+    rest: list[tuple[Any, Any]] = []
+    for key, value in items:
+        found, kept = flatten(value, f"{prefix}/{key}")
+        tensors |= found
+        rest.append((key, kept))
+    if isinstance(tree, Mapping):
+        return tensors, {str(key): value for key, value in rest}
+    return tensors, [value for _, value in rest]
+
+
+def unflatten(tensors: Mapping[str, Tensor], rest: Any) -> Any:
+    """Puts together what ``flatten`` took apart; keys that are numbers become numbers again."""
+    if isinstance(rest, list):
+        return [unflatten(tensors, value) for value in cast("list[Any]", rest)]
+    if isinstance(rest, dict):
+        branch = cast("dict[str, Any]", rest)
+        if set(branch) == {"tensor"}:
+            return tensors[branch["tensor"]]
+        return {int(k) if k.isdigit() else k: unflatten(tensors, v) for k, v in branch.items()}
+    return rest
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a nested state: one safetensors file that holds it all, and JSON beside it for people.
+
+    The file of tensors carries the JSON too, so that a kill between the two writes can't part them.
+    """
+    tensors, rest = flatten(state)
+    text = json.dumps(rest)
+    write_tensors(path.with_suffix(".safetensors"), tensors, {"state": text})
+    write_bytes(path.with_suffix(".json"), text.encode())
+
+
+def read_state(path: Path) -> Any:
+    """Reads what ``write_state`` wrote.
+
+    Raises:
+        RunError: If it isn't there or is damaged.
+    """
+    file = path.with_suffix(".safetensors")
+    tensors = read_tensors(file)
+    metadata = read_metadata(file)
+    if "state" not in metadata:
+        raise RunError(f"{file} doesn't say what its tensors are; it can't be resumed, fit again")
+    return unflatten(tensors, json.loads(metadata["state"]))
+
+
+def versions() -> dict[str, str]:
+    """The versions that a Run was made with."""
+    import platform
+
+    from jensen import __version__
+
+    return {"jensen": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

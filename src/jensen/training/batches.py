@@ -1,0 +1,84 @@
+"""Batches: data in memory, sliced by index on the device."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """What a model gets at once.
+
+    Attributes:
+        x: Data, (batch, *event), in floating point.
+        context: What the model is conditioned on, (batch, *context), or None.
+        observed: True where a cell was observed, (batch, *event), or None if all were.
+    """
+
+    x: Float[Tensor, "batch *event"]
+    context: Float[Tensor, "batch *context"] | None = None
+    observed: Bool[Tensor, "batch *event"] | None = None
+
+
+class Progress(NamedTuple):
+    """How far training has got.
+
+    Attributes:
+        step: Optimiser steps done.
+        epoch: Epochs done, with the part of the present one.
+        fraction: Part of the planned steps that is done, 0 to 1.
+    """
+
+    step: int
+    epoch: float
+    fraction: float
+
+
+class ArrayBatches:
+    """Batches of arrays that lie in memory; one index operation a batch, no Python for each datum.
+
+    Args:
+        x: Data (n, *event) in any dtype; batches are converted to floating point.
+        batch_size: Data in a batch; the last one of an epoch may be smaller.
+        seed: Of the shuffles; each epoch has one of its own.
+        context: (n, *context) or None.
+        observed: (n, *event) or None.
+        transform: Applied to the data of a batch before conversion, as for fresh binarisation.
+    """
+
+    def __init__(
+        self,
+        x: Shaped[Tensor, "n *event"],
+        batch_size: int,
+        seed: int = 0,
+        *,
+        context: Float[Tensor, "n *context"] | None = None,
+        observed: Bool[Tensor, "n *event"] | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.x = x
+        self.context = context
+        self.observed = observed
+        self.batch_size = min(batch_size, len(x))
+        self.seed = seed
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.x) // self.batch_size)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch, in an order that depends on the seed and the epoch's number alone."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        order = torch.randperm(len(self.x), generator=generator).to(self.x.device)
+        for index in order.split(self.batch_size):
+            x = self.x.index_select(0, index)
+            if self.transform is not None:
+                x = self.transform(x)
+            yield Batch(
+                x.to(torch.get_default_dtype()),
+                None if self.context is None else self.context.index_select(0, index),
+                None if self.observed is None else self.observed.index_select(0, index),
+            )
