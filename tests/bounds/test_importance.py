@@ -117,6 +117,8 @@ def test_binary_latents_have_the_expectation_that_enumeration_gives() -> None:
     for samples in (1, 2, 3):
         exact = bed.expected(lambda x, p, q: torch.logsumexp(x + p - q, 0) - log(len(x)), samples)
         assert_mean(iwae(Terms(draws.reshape(samples, -1))), exact.detach())
+        # The other way to the exact answer, which doesn't grow with the samples.
+        torch.testing.assert_close(expected_iwae(bed, samples), exact, **EXACT)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 2.0])

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from testbed import binary_latents, class_latent, gradients, linear_gaussian
 
 from jensen.bounds import (
     VariationalObjective,
@@ -14,6 +13,7 @@ from jensen.bounds import (
 from jensen.errors import BoundError
 from jensen.seeding import seeded
 from jensen.training import Progress
+from testbed import binary_latents, class_latent, gradients, linear_gaussian
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 START = Progress(0, 0.0, 0.0)

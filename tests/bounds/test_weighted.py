@@ -1,10 +1,10 @@
 import pytest
 import torch
-from testbed import TwoLayerChain, linear_gaussian
 from torch import Tensor
 
 from jensen.bounds import Terms, elbo, weighted_elbo
 from jensen.seeding import seeded
+from testbed import TwoLayerChain, linear_gaussian
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 

@@ -67,7 +67,11 @@ def assert_moments(draws: Tensor, mean: Tensor, variance: Tensor) -> None:
     n = len(draws)
     tiny = 1e-6 * (1 + mean.abs())
     error = (variance / n).sqrt()
-    assert ((draws.mean(0) - mean).abs() <= STANDARD_ERRORS * error + tiny).all(), (draws.mean(0), mean, error)
+    assert ((draws.mean(0) - mean).abs() <= STANDARD_ERRORS * error + tiny).all(), (
+        draws.mean(0),
+        mean,
+        error,
+    )
     centred = (draws - mean).square()
     spread = (centred.var(0) / n).sqrt()
     assert ((centred.mean(0) - variance).abs() <= STANDARD_ERRORS * spread + tiny).all(), (

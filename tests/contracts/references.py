@@ -16,23 +16,25 @@ def bernoulli(logit: float, x: float) -> mp.mpf:
 
 
 def log_normaliser(logit: float) -> mp.mpf:
-    """log of the integral of e^(l x) over [0, 1]."""
-    l = mp.mpf(logit)
-    return mp.log(mp.expm1(l) / l) if l != 0 else mp.mpf(0)
+    """log of the integral of e^(a x) over [0, 1]."""
+    a = mp.mpf(logit)
+    return mp.log(mp.expm1(a) / a) if a != 0 else mp.mpf(0)
 
 
 def continuous_bernoulli(logit: float, x: float) -> mp.mpf:
     return mp.mpf(logit) * mp.mpf(x) - log_normaliser(logit)
 
 
+@mp.workdps(150)  # two terms cancel that are as large as the logit's square is small
 def continuous_bernoulli_mean(logit: float) -> mp.mpf:
-    l = mp.mpf(logit)
-    return mp.exp(l) / mp.expm1(l) - 1 / l if l != 0 else mp.mpf("0.5")
+    a = mp.mpf(logit)
+    return mp.exp(a) / mp.expm1(a) - 1 / a if a != 0 else mp.mpf("0.5")
 
 
+@mp.workdps(150)
 def continuous_bernoulli_variance(logit: float) -> mp.mpf:
-    l = mp.mpf(logit)
-    return 1 / l**2 - 1 / (4 * mp.sinh(l / 2) ** 2) if l != 0 else 1 / mp.mpf(12)
+    a = mp.mpf(logit)
+    return 1 / a**2 - 1 / (4 * mp.sinh(a / 2) ** 2) if a != 0 else 1 / mp.mpf(12)
 
 
 def normal(loc: mp.mpf, log_scale: mp.mpf, x: float) -> mp.mpf:

@@ -193,8 +193,7 @@ def _validation(
     data: str, train: Dataset, valid: str | None, target: str | int | None
 ) -> Dataset | float | None:
     if valid is None:
-        known = KNOWN.get(data)
-        if known is not None and "valid" in known.splits:
+        if data in KNOWN and "valid" in KNOWN[data].splits:
             return load(data, "valid")
         return 0.1 if len(train) >= 50 else None
     try:

@@ -17,12 +17,13 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         from jensen import __version__
 
         print(__version__)
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -11,7 +11,7 @@ Data = Annotated[str, typer.Argument(help="A path, or a known name; see 'jensen 
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a Run.", metavar="RUN")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write: .npy, .npz or .csv.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0)]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0, max=2**32 - 1)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Target = Annotated[
     str | None,
@@ -23,7 +23,10 @@ def column(target: str | None) -> str | int | None:
     """A column by name, or by place if it is a number."""
     if target is None:
         return None
-    return int(target) if target.lstrip("-").isdigit() else target
+    try:
+        return int(target)
+    except ValueError:
+        return target
 
 
 def pairs(settings: list[str]) -> dict[str, str]:

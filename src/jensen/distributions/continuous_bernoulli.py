@@ -7,7 +7,16 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
 # B_2n / (2n (2n)!) for n = 1, 2, ...: log(sinh(l/2) / (l/2)) is the sum of these times l^2n for |l| < 2 pi.
-_COEFFICIENTS = (1 / 24, -1 / 2880, 1 / 181440, -1 / 9676800, 1 / 479001600, -691 / 15692092416000)
+_COEFFICIENTS = (
+    1 / 24,
+    -1 / 2880,
+    1 / 181440,
+    -1 / 9676800,
+    1 / 479001600,
+    -691 / 15692092416000,
+    1 / 1046139494400,
+    -3617 / 170729965486080000,
+)
 _SMALL = 0.5
 
 

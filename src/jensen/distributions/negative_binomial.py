@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Gamma, constraints
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid
 
 _LARGE = 16.0
 # Stirling's series of log Gamma(z) - (z - 1/2) log z + z - log(2 pi) / 2, in odd powers of 1/z.
@@ -56,7 +56,9 @@ class NegativeBinomial(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         rising = _log_rising_factorial(self.log_dispersion, value)
-        spread = (self.log_dispersion.exp() + value) * softplus(self.log_mean - self.log_dispersion)
+        # log(1 + m / r); softplus drops what is below e^-20 of it.
+        log_odds = -logsigmoid(self.log_dispersion - self.log_mean)
+        spread = (self.log_dispersion.exp() + value) * log_odds
         return rising - torch.lgamma(value + 1) + value * self.log_mean - spread
 
     def sample(self, sample_shape: Any = ()) -> Tensor:

@@ -26,6 +26,11 @@ def select(distribution: D, rows: slice) -> D:
         >>> select(Normal(torch.zeros(5), torch.ones(5)), slice(0, 2)).batch_shape
         torch.Size([2])
     """
+    if isinstance(distribution, MultivariateNormal):
+        # It also keeps its factor as it was given, which may have no batch dimensions.
+        return type(distribution)(
+            distribution.loc[rows], scale_tril=distribution.scale_tril[rows], validate_args=False
+        )
     n = distribution.batch_shape[0]
     result = copy.copy(distribution)
     for name, value in vars(distribution).items():

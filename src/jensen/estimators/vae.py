@@ -13,8 +13,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from jensen.data import Schema, check_matches, from_array
+from jensen.errors import ShapeError
 from jensen.evaluation import evidence, posterior_means, reconstructions
 from jensen.models import LatentVariableModel
+from jensen.recipes import RECIPES
 from jensen.runs import Run, Watcher, fit
 from jensen.seeding import seeded
 
@@ -49,7 +51,7 @@ class VAE(TransformerMixin, DensityMixin, BaseEstimator):
 
     Attributes:
         run_: The fitted Run.
-        n_features_in_: Number of columns (of cells, for data of more dimensions).
+        n_features_in_: Number of columns; for data of more dimensions the length of their first one.
         likelihood_: The likelihood that was chosen.
 
     Source: Auto-encoding variational Bayes, 2013, https://arxiv.org/abs/1312.6114.
@@ -139,9 +141,16 @@ class VAE(TransformerMixin, DensityMixin, BaseEstimator):
         return posterior_means(self._exact_model, x).cpu().numpy()
 
     def inverse_transform(self, Z: Any) -> Array:  # noqa: N803 scikit-learn's name
-        """The expected data E[x|z] for latents (n, latent_dim), (n, ...)."""
+        """The expected data E[x|z] for latents (n, latent_dim), (n, ...).
+
+        Raises:
+            ShapeError: If there is another number of latents.
+        """
         check_is_fitted(self)
         z = torch.as_tensor(cast(Any, check_array)(Z, dtype=np.float64), device=self.run_.device)
+        latent_dim = self.run_.config.latent_dim
+        if z.shape[1] != latent_dim:
+            raise ShapeError(f"latents should have shape (n, {latent_dim}), got {tuple(z.shape)}")
         with torch.inference_mode():
             return self._exact_model.decode(z).mean.cpu().numpy()
 
@@ -229,6 +238,8 @@ def load(folder: str | Path, device: str = "cpu") -> VAE:
     """
     run = Run.load(folder, device)
     config = run.config
+    # A recipe's own default goes before a parameter that has the estimator's, so it needs an explicit option.
+    named = set(VAE().get_params()) - set(RECIPES[run.recipe].defaults)
     result = VAE(
         config.latent_dim,
         prior=config.prior,
@@ -240,7 +251,7 @@ def load(folder: str | Path, device: str = "cpu") -> VAE:
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         recipe=run.recipe,
-        options=config.model_dump(exclude=set(VAE().get_params())),
+        options=config.model_dump(exclude=named),
         device=device,
         random_state=run.about.get("seed"),
     )

@@ -1,5 +1,6 @@
 """The likelihood of real cells."""
 
+from math import inf
 from typing import ClassVar, Literal
 
 import torch
@@ -52,7 +53,7 @@ class Normal(Likelihood):
             self.log_scale = nn.Parameter(torch.zeros(self.event_shape))
         elif scale == "network":
             self.log_scale = None
-        elif not isinstance(scale, str) and scale > 0:
+        elif not isinstance(scale, str) and 0 < scale < inf:
             self.register_buffer("log_scale", torch.tensor(float(scale)).log())
         else:
             raise ConfigError(

@@ -21,6 +21,10 @@ def _image_shape(shape: Sequence[int], what: str) -> tuple[int, int, int]:
     )
 
 
+def _unless_in_blocks(blocks: int, dropout: float) -> list[nn.Module]:
+    return [nn.Dropout(dropout)] if dropout > 0 and blocks == 0 else []
+
+
 class ConvolutionalEncoder(nn.Module):
     """From images to events of any shape: convolutions that halve the sides, then one linear layer.
 
@@ -30,7 +34,8 @@ class ConvolutionalEncoder(nn.Module):
         channels: Channels after each halving.
         blocks: Residual blocks after each halving.
         activation: Name of the activation.
-        dropout: Probability with which a unit inside a residual block is dropped in training.
+        dropout: Probability with which a hidden unit is dropped in training; where there are residual blocks,
+            those inside them.
 
     Raises:
         ShapeError: If the inputs aren't images, or are too small to be halved that often.
@@ -54,7 +59,7 @@ class ConvolutionalEncoder(nn.Module):
         for wider in channels:
             layers += [nn.Conv2d(width, wider, 4, stride=2, padding=1)]
             layers += [convolutional_block(wider, activation, dropout) for _ in range(blocks)]
-            layers += [ACTIVATIONS[activation]()]
+            layers += [ACTIVATIONS[activation](), *_unless_in_blocks(blocks, dropout)]
             width, sides = wider, [side // 2 for side in sides]
         if 0 in sides:
             raise ShapeError(
@@ -67,7 +72,7 @@ class ConvolutionalEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (*batch, *in_shape) to (*batch, *out_shape)."""
         batch = x.shape[: x.ndim - self.in_dims]
-        return self.layers(x.reshape(batch.numel(), *self.image_shape)).reshape(*batch, *self.out_shape)
+        return self.layers(x.reshape(-1, *self.image_shape)).reshape(*batch, *self.out_shape)
 
 
 class ConvolutionalDecoder(nn.Module):
@@ -81,7 +86,8 @@ class ConvolutionalDecoder(nn.Module):
         channels: Channels before each doubling.
         blocks: Residual blocks before each doubling.
         activation: Name of the activation.
-        dropout: Probability with which a unit inside a residual block is dropped in training.
+        dropout: Probability with which a hidden unit is dropped in training; where there are residual blocks,
+            those inside them.
 
     Raises:
         ShapeError: If the outputs aren't stacks of images.
@@ -107,12 +113,13 @@ class ConvolutionalDecoder(nn.Module):
             nn.Linear(prod(in_shape), widths[0] * prod(small)),
             nn.Unflatten(1, (widths[0], *small)),
             ACTIVATIONS[activation](),
+            *_unless_in_blocks(blocks, dropout),
         ]
         for i, wide in enumerate(channels):
             layers += [convolutional_block(wide, activation, dropout) for _ in range(blocks)]
             layers += [nn.ConvTranspose2d(wide, widths[i + 1], 4, stride=2, padding=1)]
             if i + 1 < len(channels):
-                layers += [ACTIVATIONS[activation]()]
+                layers += [ACTIVATIONS[activation](), *_unless_in_blocks(blocks, dropout)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

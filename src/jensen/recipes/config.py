@@ -123,5 +123,8 @@ def parse(defaults: Mapping[str, Any], options: Mapping[str, Any]) -> VAEConfig:
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
             raise cause from None
-        key = ".".join(str(part) for part in first["loc"][:1])
-        raise ConfigError(f"option {key}: {first['msg'].lower()}, got {first['input']!r}") from None
+        # A value that may be of several types has failed each of them.
+        wanted = [e["msg"].lower() for e in error.errors() if e["input"] is first["input"]]
+        raise ConfigError(
+            f"option {first['loc'][0]}: {', or '.join(dict.fromkeys(wanted))}, got {first['input']!r}"
+        ) from None

@@ -2,18 +2,20 @@
 
 import json
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from jensen.bounds import elbo
 from jensen.data import Dataset, binarise, check_matches, split, take
-from jensen.errors import DataError, RunError
+from jensen.errors import DataError, FitError, RunError
 from jensen.models import LatentVariableModel
 from jensen.recipes import RECIPES
 from jensen.runs.run import Run, make_folder, read_metrics, write_metrics
@@ -120,11 +122,16 @@ def fit(
     )
     keeper = None if folder is None else _Keeper(run, training, make_folder(folder), resume=resume)
     watcher.start(run, len(dataset), training.settings.epochs, training.epoch)
-    for epoch in training.run():
-        run.history.append(_record(epoch))
-        watcher.epoch(epoch)
+    try:
+        for epoch in training.run():
+            run.history.append(_record(epoch))
+            watcher.epoch(epoch)
+            if keeper is not None:
+                keeper.keep(last=epoch.status != "running")
+    except FitError:
         if keeper is not None:
-            keeper.keep(last=epoch.status != "running")
+            keeper.finish()
+        raise
     run.model.eval()
     if keeper is not None:
         keeper.finish()
@@ -144,7 +151,11 @@ class _Keeper:
             self._check_same()
             if (folder / "resume.safetensors").exists():
                 training.load_state_dict(read_state(folder / "resume"))
-                run.history = [r for r in read_metrics(folder) if r["epoch"] <= training.epoch]
+                run.history = [
+                    r
+                    for r in read_metrics(folder)
+                    if r["epoch"] <= training.epoch and r["status"] != "interrupted"
+                ]
                 if run.history and run.history[-1]["status"] in ("finished", "stopped early"):
                     training.epoch = training.settings.epochs
         elif existing:
@@ -167,10 +178,11 @@ class _Keeper:
                     key = next(k for k in now if before.get(k) != now[k])
                     part, before, now = f"{part} {key}", before.get(key), now[key]
                 raise RunError(f"can't resume {self.folder}: its {part} is {before!r}, asked for is {now!r}")
-        for key in ("n", "n_valid", "seed"):
+        for key in ("n", "n_valid", "seed", "checksum"):
             before, now = kept["about"].get(key), mine["about"][key]
             if before != now:
-                raise RunError(f"can't resume {self.folder}: its {key} is {before!r}, now it is {now!r}")
+                what = "checksum of the data" if key == "checksum" else key
+                raise RunError(f"can't resume {self.folder}: its {what} is {before!r}, now it is {now!r}")
 
     def keep(self, *, last: bool) -> None:
         """Writes what an epoch has changed; what resuming needs only now and then, and at the end."""
@@ -219,12 +231,22 @@ def _about(dataset: Dataset, valid: Dataset | None, seed: int, device: torch.dev
         "dynamic": dataset.dynamic,
         "n": len(dataset),
         "n_valid": 0 if valid is None else len(valid),
+        "checksum": _checksum(dataset, valid),
         "seed": seed,
         "device": str(device),
         "threads": torch.get_num_threads(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+
+
+def _checksum(*datasets: Dataset | None) -> int:
+    """Differs where data differ, as good as certainly."""
+    result = 0
+    for dataset in datasets:
+        if dataset is not None:
+            result = zlib.crc32(np.ascontiguousarray(dataset.x).view(np.uint8).data, result)
+    return result
 
 
 def _record(epoch: Epoch) -> dict[str, Any]:

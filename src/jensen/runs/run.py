@@ -182,7 +182,6 @@ class Run:
             first = str(error).splitlines()[-1].strip()
             raise RunError(f"{path / 'weights.safetensors'} doesn't fit config.json: {first}") from None
         model.to(resolve_device(device)).eval()
-        evaluations = path / "evaluations.json"
         return cls(
             content["recipe"],
             config,
@@ -191,9 +190,19 @@ class Run:
             read_metrics(path),
             about,
             _read_examples(path, schema),
-            read_json(evaluations)["evaluations"] if evaluations.exists() else [],
+            _read_evaluations(path),
             path,
         )
+
+
+def _read_evaluations(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "evaluations.json"
+    if not path.exists():
+        return []
+    records = read_json(path).get("evaluations")
+    if not isinstance(records, list):
+        raise RunError(f"{path} is damaged: it should hold a list of evaluations; remove or restore the file")
+    return cast("list[dict[str, Any]]", records)
 
 
 def _read_examples(folder: Path, schema: Schema) -> Dataset | None:
@@ -201,6 +210,8 @@ def _read_examples(folder: Path, schema: Schema) -> Dataset | None:
     if not path.exists():
         return None
     tensors = read_tensors(path)
+    if "x" not in tensors:
+        raise RunError(f"{path} is damaged: it holds no data; remove or restore the file")
     about = read_metadata(path)
     y = tensors.get("y")
     return Dataset(
@@ -238,9 +249,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf8").splitlines():
+    for line in path.read_text(encoding="utf8", errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(record, dict):
+            break
+        records.append(cast("dict[str, Any]", record))
     return records

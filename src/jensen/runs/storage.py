@@ -2,7 +2,9 @@
 
 import json
 import os
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -156,8 +158,4 @@ def read_state(path: Path) -> Any:
 
 def versions() -> dict[str, str]:
     """The versions that a Run was made with."""
-    import platform
-
-    from jensen import __version__
-
-    return {"jensen": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
+    return {"jensen": version("jensen"), "torch": str(torch.__version__), "python": platform.python_version()}

@@ -69,11 +69,19 @@ class ArrayBatches:
         """Batches in an epoch."""
         return -(-len(self.x) // self.batch_size)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch, in an order that depends on the seed and the epoch's number alone."""
+    def epoch(self, number: int, done: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, in an order that depends on the seed and the epoch's number alone.
+
+        Args:
+            number: Of the epoch.
+            done: Batches of it that were taken already, and are left out.
+
+        Yields:
+            The other batches.
+        """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         order = torch.randperm(len(self.x), generator=generator).to(self.x.device)
-        for index in order.split(self.batch_size):
+        for index in order.split(self.batch_size)[done:]:
             x = self.x.index_select(0, index)
             if self.transform is not None:
                 x = self.transform(x)

@@ -81,7 +81,7 @@ class Guard:
         norm = torch.nn.utils.get_total_norm(gradients)
         optimiser = cast(Any, self.optimiser)
         if self.clip_norm is not None:
-            optimiser.grad_scale = (norm / self.clip_norm).clamp(min=1.0)
+            optimiser.grad_scale = (norm / self.clip_norm).clamp(min=1.0).float()
         if self.active:
             found_inf = (~norm.isfinite()).float()
             optimiser.found_inf = found_inf
@@ -147,6 +147,8 @@ class Training:
         self.stopping = EarlyStopping(settings.patience)
         self.randomness = Randomness(seed, device)
         self.best: dict[str, Tensor] | None = None
+        self.sums: dict[str, Tensor] = {}
+        self.unfinished: dict[str, Tensor] = {}
 
     def run(self) -> Iterator[Epoch]:
         """Trains, and reports after each epoch.
@@ -161,6 +163,8 @@ class Training:
         fabric = engine(self.batches.x.device)
         forward, optimiser = fabric.setup(self.objective, self.optimiser)
         status: Status = "running" if self.epoch < self.settings.epochs else "finished"
+        if status == "finished":
+            self._finish()
         try:
             while status == "running":
                 with interruptible() as stop, self.randomness:
@@ -176,6 +180,7 @@ class Training:
                     status = "interrupted"
                 else:
                     self.epoch += 1
+                    self.sums = {}
                     if self.epoch >= self.settings.epochs:
                         status = "finished"
                     elif self.stopping.stop:
@@ -188,7 +193,7 @@ class Training:
                     status=status,
                     seconds=seconds,
                     rate=seen / max(seconds, 1e-9),
-                    learning_rate=float(self.optimiser.param_groups[0]["lr"]),
+                    learning_rate=self.settings.rate(max(self.step - 1, 0) / self.total_steps),
                     skipped=int(self.guard.skipped),
                     train=record,
                     valid=None if valid is None else _mean_and_error(valid),
@@ -199,14 +204,10 @@ class Training:
             raise
 
     def _steps(self, fabric: Any, forward: Any, optimiser: Any, stop: Any) -> tuple[dict[str, float], int]:
-        """The steps of one epoch; the records stay on the device until its end."""
+        """The steps of one epoch, or of what is left of it; the records stay on the device until its end."""
         self.objective.train()
-        sums: Tensor | None = None
-        names: list[str] = []
-        steps = seen = 0
-        for batch in self.batches.epoch(self.epoch):
-            if stop.requested:
-                break
+        done, seen = self.step - self.epoch * len(self.batches), 0
+        for batch in self.batches.epoch(self.epoch, done):
             progress = Progress(self.step, self.step / len(self.batches), self.step / self.total_steps)
             rate = self.settings.rate(self.step / self.total_steps)
             for group in self.optimiser.param_groups:
@@ -219,18 +220,18 @@ class Training:
             self.step += 1
             if self.average is not None:
                 self.average.update(self.step)
-            names = list(record)
-            values = torch.stack(list(record.values()))
-            sums = values if sums is None else sums + values
-            steps += 1
+            self.sums = {name: value + self.sums.get(name, 0.0) for name, value in record.items()}
+            done += 1
             seen += len(batch.x)
             if self.on_step is not None:
                 self.on_step(len(batch.x))
             if self.step % PERSISTENT == 0:
                 self.guard.check()
-        means = [] if sums is None else (sums / steps).tolist()
+            if stop.requested:
+                # Before the next batch is made, which may draw random numbers.
+                break
         self.guard.check()
-        return dict(zip(names, means, strict=True)), seen
+        return {name: float(total) / done for name, total in self.sums.items()}, seen
 
     def _validate(self) -> Tensor | None:
         due = (self.epoch + 1) % self.settings.validate_every == 0 or self.epoch + 1 == self.settings.epochs
@@ -250,7 +251,8 @@ class Training:
             return {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
 
     def _finish(self) -> None:
-        """Puts the weights in place that are to be kept."""
+        """Puts the weights in place that are to be kept; those that training had are kept for a resumed fit."""
+        self.unfinished = {name: value.clone() for name, value in self.objective.state_dict().items()}
         self.objective.load_state_dict(self.best if self.best is not None else self._weights())
         self.objective.eval()
 
@@ -259,7 +261,7 @@ class Training:
         return self.best if self.best is not None else self._weights()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on later as if nothing had happened; taken between epochs.
+        """All that is needed to go on later as if nothing had happened, in the middle of an epoch too.
 
         Returns:
             Nested dicts with tensors, numbers and text as leaves.
@@ -267,13 +269,14 @@ class Training:
         return {
             "step": self.step,
             "epoch": self.epoch,
-            "objective": self.objective.state_dict(),
+            "objective": self.unfinished or self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict()["state"],
             "average": [] if self.average is None else self.average.averages,
             "stopping": self.stopping.state_dict(),
             "randomness": self.randomness.state,
             "best": self.best,
             "skipped": self.guard.skipped,
+            "sums": self.sums,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -289,6 +292,7 @@ class Training:
         self.randomness.state = [kept.cpu() for kept in state["randomness"]]
         self.best = state["best"]
         self.guard.skipped.copy_(state["skipped"])
+        self.sums = dict(state["sums"])
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

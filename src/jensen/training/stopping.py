@@ -57,7 +57,7 @@ class EarlyStopping:
             self.waited += 1
         mean = float(self.smoothed.double().mean())
         improved = mean > self.best_mean
-        self.best_mean = max(mean, self.best_mean)
+        self.best_mean = mean if improved else self.best_mean
         return improved
 
     @property

@@ -1,0 +1,33 @@
+"""The HTML page around the sections."""
+
+from importlib.resources import files
+
+from jensen.report.markup import Markup, join, tag
+from jensen.report.material import Material
+from jensen.report.sections import SECTIONS, summary
+from jensen.report.sections.summary import title
+
+
+def page(material: Material) -> str:
+    """The whole page, which needs nothing but itself."""
+    sections = [make(material) for make in SECTIONS]
+    links = [tag("li", tag("a", section.title, href=f"#{section.identifier}")) for section in sections]
+    style = Markup(files("jensen.report").joinpath("page.css").read_text(encoding="utf8"))
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="generator", content="jensen"),
+        tag("title", title(material)),
+        tag("style", style),
+    )
+    body = tag(
+        "main",
+        summary(material),
+        tag("nav", tag("ul", *links), aria_label="Contents"),
+        *(
+            tag("section", tag("h2", section.title), section.body, id=section.identifier)
+            for section in sections
+        ),
+    )
+    return "<!DOCTYPE html>\n" + join(tag("html", head, tag("body", body), lang="en")) + "\n"
