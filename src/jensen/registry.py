@@ -1,7 +1,7 @@
 """Names for the members of a family, so that Python, a config and the command line say the same."""
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jensen.errors import ConfigError, unknown
 
@@ -38,6 +38,10 @@ class Registry(Mapping[str, T]):
     def __contains__(self, name: object) -> bool:
         """Whether the family has a member of that name."""
         return name in self._members
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The member of that name, or the default."""
+        return self._members.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         """The names."""
