@@ -67,6 +67,7 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib", "jensen_docs.style"),
     "image_srcset": ["2x"],
     "download_all_examples": False,
+    "capture_repr": (),
     "show_signature": False,
     "show_memory": False,
     "min_reported_time": 1000,

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,36 +61,30 @@ def gradients_table(path: Path) -> str:
     """The benchmark's bias and variance of gradient estimators as a table; a sentence where there are none."""
     try:
         content = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError):
+        rows = [_measured(row) for row in content["rows"]]
+        about = f"{content['settings']['estimates']:,} estimates each, {content['date'][:10]}"
+        about += f", torch {content['versions']['torch']}"
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return NO_NUMBERS
-    for rows in _tables(content):
-        keys = list(dict.fromkeys(key for row in rows for key in row))
-        if any("bias" in key or "varia" in key for key in keys):
-            header = [key.replace("_", " ") for key in keys]
-            return table(header, [[_cell(row.get(key)) for key in keys] for row in rows])
-    return NO_NUMBERS
+    header = ["model", "bound", "estimator", "norm of the gradient", "bias", "its error", "variance"]
+    return f"{table(header, rows)}\n\n({about}.)" if rows else NO_NUMBERS
 
 
-def _tables(node: Any) -> Iterator[list[dict[str, Any]]]:
-    """Whatever looks like the rows of a table, at any depth."""
-    if isinstance(node, list) and node and all(isinstance(row, dict) for row in node):
-        yield [{k: v for k, v in row.items() if not isinstance(v, dict)} for row in node]
-    children = list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
-    if isinstance(node, dict) and children and all(isinstance(row, dict) for row in children):
-        yield [
-            {"": name, **{k: v for k, v in row.items() if not isinstance(v, dict)}}
-            for name, row in node.items()
-        ]
-    for child in children:
-        yield from _tables(child)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, list):
-        return ", ".join(_cell(part) for part in value)
-    return "" if value is None else str(value)
+def _measured(row: dict[str, Any]) -> list[str]:
+    """A row of the benchmark, as to the posterior's parameters; a bias beyond three errors is bold."""
+    q = row["q"]
+    bias, error = float(q["bias_norm"]), float(q["standard_error"])
+    # Where an estimator has no variance, rounding is all that is left.
+    clear = bias > 3 * error and bias > 1e-9
+    return [
+        str(row["model"]),
+        str(row["bound"]),
+        str(row["estimator"]),
+        f"{float(q['gradient_norm']):.3g}",
+        f"**{bias:.2g}**" if clear else f"{bias:.2g}",
+        f"{error:.2g}",
+        f"{float(q['total_variance']):.3g}",
+    ]
 
 
 def substitutions(root: Path) -> dict[str, str]:

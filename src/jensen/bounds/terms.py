@@ -115,7 +115,9 @@ class Terms:
     def average(self, values: Float[Tensor, "any_samples any_batch"]) -> Float[Tensor, " batch"]:
         """The average over the samples, each with its weight."""
         values = values.expand(self.samples, self.batch)
-        return values.mean(0) if self.log_weight is None else (self.log_weight.exp() * values).sum(0)
+        if self.log_weight is not None:
+            return (self.log_weight.exp() * values).sum(0)
+        return values.squeeze(0) if self.samples == 1 else values.mean(0)
 
     def log_ratio(self) -> Float[Tensor, "samples batch"]:
         """Log p(x, z) - log q(z|x), the logarithms of the importance weights.

@@ -143,12 +143,14 @@ def reconstruct(
     _write(out, evaluation.reconstructions(run.model, x), as_json, columns=run.schema.columns)
 
 
-def report(folder: Path, data: str | None, *, seed: int, device: str, as_json: bool) -> None:
+def report(
+    folder: Path, data: str | None, *, target: str | int | None, seed: int, device: str, as_json: bool
+) -> None:
     """Writes the report of a Run."""
     from jensen.report import write as write_report
 
     run = Run.load(folder, device)
-    path = write_report(run, None if data is None else load(data, "test"), seed=seed)
+    path = write_report(run, None if data is None else load(data, "test", target=target), seed=seed)
     show({"report": str(path)}, as_json)
 
 

@@ -196,6 +196,7 @@ def report(
     data: Annotated[
         str | None, typer.Option("--data", help="Data for the pictures; by default those kept with the Run.")
     ] = None,
+    target: Target = None,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
@@ -203,7 +204,7 @@ def report(
     """Write one self-contained HTML file about a Run."""
     from jensen.cli import actions
 
-    actions.report(run, data, seed=seed, device=device, as_json=json)
+    actions.report(run, data, target=column(target), seed=seed, device=device, as_json=json)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from jensen.bounds import BOUNDS, GRADIENTS
 from jensen.cli.output import show
@@ -64,7 +64,12 @@ def known_data(*, as_json: bool) -> None:
         }
         show(rows, True)
         return
-    table = Table("name", "what", "splits", "one datum", "source and licence")
+    table = Table(
+        *(
+            Column(title, overflow="fold")
+            for title in ("name", "what", "splits", "one datum", "source and licence")
+        )
+    )
     for name, known in KNOWN.items():
         splits = ", ".join(f"{split} {n:,}" for split, n in known.splits.items())
         shape = " x ".join(str(side) for side in known.event_shape)

@@ -31,7 +31,7 @@ def _progress(*columns: TextColumn) -> Progress:
 class FitBar:
     """A watcher of a fit: epochs, the bound on training and validation data, the rate, the time left.
 
-    Use it as a context manager. Without a terminal it prints nothing.
+    Use it as a context manager. Without a terminal there is no bar, only a line at the start and one at an early end.
     """
 
     def __init__(self) -> None:

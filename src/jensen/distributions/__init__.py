@@ -1,5 +1,6 @@
 """Distributions that torch lacks, and what is done with any distribution."""
 
+from jensen.distributions.bernoulli import Bernoulli
 from jensen.distributions.conditional import Conditional, given
 from jensen.distributions.continuous_bernoulli import ContinuousBernoulli
 from jensen.distributions.detach import detached
@@ -11,6 +12,7 @@ from jensen.distributions.negative_binomial import NegativeBinomial
 from jensen.distributions.rows import sample_common, select
 
 __all__ = [
+    "Bernoulli",
     "Conditional",
     "ContinuousBernoulli",
     "DiscretisedLogistic",

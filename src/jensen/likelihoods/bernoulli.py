@@ -4,8 +4,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli as BernoulliDistribution
 
+from jensen.distributions import Bernoulli as BernoulliDistribution
 from jensen.distributions import ContinuousBernoulli as ContinuousBernoulliDistribution
 from jensen.likelihoods.likelihood import Likelihood
 

@@ -35,8 +35,9 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self.in_dims = len(in_shape)
+        self.in_width = prod(in_shape)
         self.out_shape = tuple(out_shape)
-        widths = [prod(in_shape), *hidden]
+        widths = [self.in_width, *hidden]
         layers: list[nn.Module] = []
         for narrow, wide in pairwise(widths):
             layers += [nn.Linear(narrow, wide), ACTIVATIONS[activation]()]
@@ -47,7 +48,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (*batch, *in_shape) to (*batch, *out_shape)."""
-        if self.in_dims != 1:
-            x = x.reshape(*x.shape[: x.ndim - self.in_dims], -1)
-        out: Tensor = self.layers(x)
-        return out.reshape(*out.shape[:-1], *self.out_shape)
+        batch = x.shape[: x.ndim - self.in_dims]
+        # Matrices are faster than stacks of them, for which torch reshapes around every layer.
+        out: Tensor = self.layers(x.reshape(batch.numel(), self.in_width))
+        return out.reshape(*batch, *self.out_shape)

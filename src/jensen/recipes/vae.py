@@ -72,7 +72,6 @@ def assemble(config: VAEConfig, schema: Schema, x: Tensor | None = None) -> Late
     """
     event = schema.event_shape
     family = LIKELIHOODS[config.likelihood]
-    shift, unit = _units(schema, x)
     options: dict[str, Any] = {}
     if config.likelihood == "normal":
         options = {"scale": config.scale}
@@ -80,6 +79,7 @@ def assemble(config: VAEConfig, schema: Schema, x: Tensor | None = None) -> Late
         options = {"classes": config.classes}
     outputs = family.output_count(**options)
     if config.likelihood == "normal":
+        shift, unit = _units(schema, x)
         options |= {"shift": shift, "unit": unit}
 
     architecture = ARCHITECTURES[config.network]
@@ -94,7 +94,7 @@ def assemble(config: VAEConfig, schema: Schema, x: Tensor | None = None) -> Late
         likelihood.check(x)
     return LatentVariableModel(
         prior=_prior(config),
-        posterior=posterior(_inputs(encoder, config, schema, shift, unit)),
+        posterior=posterior(_inputs(encoder, config, schema, x)),
         likelihood=likelihood,
     )
 
@@ -119,21 +119,20 @@ def _prior(config: VAEConfig) -> Any:
 
 def _units(schema: Schema, x: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each cell; a constant cell has unit one."""
-    if x is None or schema.kind in ("binary", "uint8"):
+    if x is None:
         return torch.zeros(schema.event_shape), torch.ones(schema.event_shape)
-    values = x.double() if schema.kind == "real" else x.double().log1p()
-    spread = values.std(0, correction=0)
-    return values.mean(0).float(), torch.where(spread > 1e-8, spread, 1.0).float()
+    spread = x.double().std(0, correction=0)
+    return x.double().mean(0).float(), torch.where(spread > 1e-8, spread, 1.0).float()
 
 
-def _inputs(encoder: nn.Module, config: VAEConfig, schema: Schema, shift: Tensor, unit: Tensor) -> nn.Module:
+def _inputs(encoder: nn.Module, config: VAEConfig, schema: Schema, x: Tensor | None) -> nn.Module:
     """The encoder with its input in units that networks like."""
     if config.input_dropout > 0:
         encoder = DropInputs(encoder, config.input_dropout)
     if schema.kind == "uint8":
         return Rescale(encoder, 127.5, 127.5)
     if schema.kind == "counts":
-        return Log1p(Rescale(encoder, shift, unit))
+        return Log1p(Rescale(encoder, *_units(schema, None if x is None else x.double().log1p())))
     if schema.kind == "real":
-        return Rescale(encoder, shift, unit)
+        return Rescale(encoder, *_units(schema, x))
     return encoder

@@ -176,7 +176,7 @@ class _Keeper:
                 before, now = kept.get(part), mine[part]
                 if isinstance(before, dict) and isinstance(now, dict):
                     key = next(k for k in now if before.get(k) != now[k])
-                    part, before, now = f"{part} {key}", before.get(key), now[key]
+                    part, before, now = f"{part.removesuffix('s')} {key}", before.get(key), now[key]
                 raise RunError(f"can't resume {self.folder}: its {part} is {before!r}, asked for is {now!r}")
         for key in ("n", "n_valid", "seed", "checksum"):
             before, now = kept["about"].get(key), mine["about"][key]
