@@ -1,6 +1,6 @@
 """Speed and memory of the NLL by importance sampling: jensen beside Pythae's ``get_nll``, with the same weights.
 
-Run it with the peers' Python and PYTHONPATH=src; with another one it measures jensen alone.
+Run it with the peers' Python; with another one it measures jensen alone.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def peak_memory(threads: int, *, long: bool) -> dict[str, Any]:
         str(threads),
         *(["--memory-long"] if long else []),
     ]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -65,7 +65,7 @@ def pythae_time(
     settings = [part for key, value in options.items() for part in ("--set", f"{key}={value}")]
     environment = {**os.environ, "PYTHONPATH": str(here.parent / "src")}
     command = [python, str(here / "epochs.py"), *settings, *sizes]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     measured = json.loads(done.stdout.splitlines()[-1])
     scale = 50_000 / measured["data"]
     ours, theirs = (measured["seconds_per_epoch"][name] * scale for name in ("jensen", "pythae"))

@@ -1,6 +1,6 @@
 """Training throughput of one VAE: jensen beside a loop by hand, Pythae and Pyro.
 
-Run it with the peers' Python and PYTHONPATH=src; with another one it measures jensen and the bare loop alone.
+Run it with the peers' Python; with another one it measures jensen and the bare loop alone.
 """
 
 import argparse

@@ -34,10 +34,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_the_module_is_the_command() -> None:
-    done = run_python("-m", "jensen", "sample", "nowhere", "--out", "x.npy")
+    done = run_python("-m", "jensen", "evaluate", "run")
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "jensen: there is no Run at nowhere: no such folder\n"
+    assert done.stderr == "jensen: Missing argument 'DATA'.\n"
 
 
 def test_control_c_leaves_a_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-from itertools import cycle, product
+from itertools import cycle
 from math import isfinite
 
 import numpy as np
@@ -65,10 +65,14 @@ def test_every_recipe_fits_every_kind_of_data(recipe: str, kind: str) -> None:
 
 
 def combinations() -> list[tuple[str, str, str, str, str]]:
-    """Every likelihood with every network, and every latent with most of both."""
+    """Every likelihood with two networks, and every latent with most of both."""
     latents = cycle(LATENTS)
     pairs = [(kind, each) for kind in KINDS for each in LIKELIHOODS[kind]]
-    return [(*pair, network, *next(latents)) for pair, network in product(pairs, NETWORKS)]
+    return [
+        (*pair, network, *next(latents))
+        for place, pair in enumerate(pairs)
+        for network in NETWORKS[place % 2 :: 2]
+    ]
 
 
 @pytest.mark.parametrize(("kind", "likelihood", "network", "prior", "posterior"), combinations())

@@ -315,7 +315,7 @@ def test_data(kind: str, words: str) -> None:
 def test_a_column_that_is_constant_or_explodes() -> None:
     x = table(30).x.copy()
     x[:, 1] = 7
-    x[0, 2] = 1e30
+    x[0, 2] = 1e12
     run = fit(from_array(x, columns=[f"column {i}" for i in range(4)]), "vae", SMALL)
     assert "column 2" in parts(run, reconstructions, samples, interpolations)
 
