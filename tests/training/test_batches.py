@@ -32,6 +32,15 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert not torch.equal(first, x)
 
 
+def test_goes_on_within_an_epoch() -> None:
+    batches = ArrayBatches(torch.arange(50.0)[:, None], 7, seed=1)
+    every = [batch.x for batch in batches.epoch(3)]
+    for done in (0, 3, 7, 8):
+        rest = [batch.x for batch in batches.epoch(3, done)]
+        assert len(rest) == len(every) - done
+        assert all(torch.equal(a, b) for a, b in zip(rest, every[done:], strict=True))
+
+
 def test_shuffling_leaves_the_generator_alone() -> None:
     before = torch.get_rng_state()
     whole(ArrayBatches(torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), 7), 0)

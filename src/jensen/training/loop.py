@@ -171,6 +171,9 @@ class Training:
         status: Status = "running" if self.epoch < self.settings.epochs else "finished"
         if status == "finished":
             self._finish()
+        elif self.unfinished:
+            self.objective.load_state_dict(self.unfinished)
+            self.unfinished = {}
         try:
             while status == "running":
                 with interruptible() as stop, self.randomness:
@@ -289,6 +292,7 @@ class Training:
         """Goes on from a state that was kept."""
         self.step, self.epoch = int(state["step"]), int(state["epoch"])
         self.objective.load_state_dict(state["objective"])
+        self.unfinished = {}
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state["optimiser"], "param_groups": groups})
         if self.average is not None:
