@@ -30,12 +30,15 @@ def test_decoder_makes_images_of_any_size(sides: tuple[int, int]) -> None:
 
 
 def test_channels_without_an_axis_are_one_channel() -> None:
-    torch.manual_seed(0)
-    flat = ConvolutionalEncoder((8, 8), (3,), channels=(4,))
-    torch.manual_seed(0)
-    stacked = ConvolutionalEncoder((1, 8, 8), (3,), channels=(4,))
-    x = torch.randn(5, 8, 8)
-    assert torch.equal(flat(x), stacked(x[:, None]))
+    networks = []
+    for shape in ((7, 9), (1, 7, 9)):
+        torch.manual_seed(0)
+        networks.append(ConvolutionalEncoder(shape, (3,), channels=(4,)))
+        networks.append(ConvolutionalDecoder((3,), (2, *shape), channels=(4,)))
+    flat_encoder, flat_decoder, encoder, decoder = networks
+    x, z = torch.randn(5, 7, 9), torch.randn(5, 3)
+    assert torch.equal(flat_encoder(x), encoder(x[:, None]))
+    assert torch.equal(flat_decoder(z), decoder(z)[:, :, 0])
 
 
 def test_outputs_and_colours_are_not_mixed_up() -> None:

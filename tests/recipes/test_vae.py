@@ -220,7 +220,8 @@ def test_objectives_are_those_of_their_names() -> None:
 def test_linear_vae_approaches_the_maximum_likelihood_of_probabilistic_pca() -> None:
     problem = linear_gaussian(n=500, data_dim=6, latent_dim=2, noise_scale=0.6, seed=1)
     x = problem.x.numpy()
-    run = fit(from_array(x), "linear-vae", {"epochs": 800, "batch_size": 500, "learning_rate": 0.02})
+    options = {"latent_dim": 2, "epochs": 800, "batch_size": 500, "learning_rate": 0.02}
+    run = fit(from_array(x), "linear-vae", options)
     # The model's noise is isotropic in standardised units.
     standardised = (x - x.mean(0)) / x.std(0)
     best = PCA(2).fit(standardised).score(standardised) - np.log(x.std(0)).sum()

@@ -94,3 +94,8 @@ def test_the_transform_sees_raw_data_and_is_applied_afresh() -> None:
     assert abs(float(first.mean()) - 0.5) < 4 * 0.5 / 1000**0.5
     torch.manual_seed(0)
     assert torch.equal(whole(batches, 0), first)
+
+
+def test_seeds_may_be_as_large_as_a_date_with_a_time() -> None:
+    batches = ArrayBatches(torch.arange(12.0)[:, None], 4, seed=20261121235959)
+    assert sorted(float(value) for batch in batches.epoch(3) for value in batch.x) == list(range(12))

@@ -246,7 +246,7 @@ def test_the_end_of_an_epoch_is_where_they_are_noticed_at_the_latest(monkeypatch
 
 
 def test_a_short_fit_bears_a_few_such_steps() -> None:
-    finish(training(Regression(broken={3, 4}), epochs=1))
+    finish(training(Regression(broken={10, 11}), epochs=1))
     with pytest.raises(FitError):
         finish(training(Regression(broken={9, 10, 11}), epochs=1))
 
@@ -465,3 +465,11 @@ def test_a_fit_that_is_done_yields_nothing_more() -> None:
     before = weights(fit.objective)
     assert finish(fit) == []
     assert torch.equal(weights(fit.objective), before)
+
+
+def test_a_fit_none_of_whose_steps_counted_is_an_error_however_it_ends() -> None:
+    objective = Regression(broken=range(10_000))
+    fit = training(objective, validate=lambda: torch.full((5,), torch.nan), patience=1, epochs=200)
+    # Patience runs out after two epochs of 12 steps, long before a hundred steps in a row.
+    with pytest.raises(FitError, match="for 24 steps in a row"):
+        list(fit.run())

@@ -72,7 +72,7 @@ RECIPES: Registry[Recipe] = Registry(
                 "linear autoencoder with normal noise; its best fit is probabilistic PCA of the standardised data",
                 "Don't blame the ELBO! A linear VAE perspective on posterior collapse, 2019, "
                 "https://arxiv.org/abs/1911.02469",
-                {"hidden": (), "likelihood": "normal", "latent_dim": 2},
+                {"hidden": (), "likelihood": "normal"},
             ),
         )
     },

@@ -79,7 +79,7 @@ class ArrayBatches:
         Yields:
             The other batches.
         """
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
         order = torch.randperm(len(self.x), generator=generator).to(self.x.device)
         for index in order.split(self.batch_size)[done:]:
             x = self.x.index_select(0, index)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -96,11 +96,19 @@ class Guard:
             FitError: In that case.
         """
         if self.active and float(self.in_a_row) >= self.patience:
-            raise FitError(
-                f"the gradient was not finite for {int(self.in_a_row)} steps in a row, so training can't go on; "
-                "lower learning_rate, rescale the data, or look for values that the likelihood gives no "
-                "probability. The best weights so far are kept"
-            )
+            self.give_up()
+
+    def give_up(self) -> NoReturn:
+        """Says why training can't go on.
+
+        Raises:
+            FitError: Always.
+        """
+        raise FitError(
+            f"the gradient was not finite for {int(self.in_a_row)} steps in a row, so training can't go on; "
+            "lower learning_rate, rescale the data, or look for values that the likelihood gives no "
+            "probability. The best weights so far are kept"
+        )
 
 
 class Training:
@@ -195,6 +203,8 @@ class Training:
                     elif self.stopping.stop:
                         status = "stopped early"
                 if status != "running":
+                    if self.guard.active and 0 < self.step <= float(self.guard.skipped):
+                        self.guard.give_up()
                     self._finish()
                 yield Epoch(
                     number=self.epoch,
