@@ -38,24 +38,24 @@ class EarlyStopping:
             Whether the smoothed mean is the best so far.
         """
         # A bound that was not finite would stay in the smoothed ones for ever: it is forgotten.
-        before = (
-            bounds if self.smoothed is None else torch.where(self.smoothed.isfinite(), self.smoothed, bounds)
-        )
-        self.smoothed = torch.lerp(bounds, before, self.smoothing)
+        before = bounds if self.smoothed is None else self.smoothed
+        before = torch.where(before.isfinite(), before, bounds)
+        smoothed = torch.lerp(bounds, before, self.smoothing)
         if self.reference is None:
             significant = True
         elif not bool(self.reference.isfinite().all()):
-            significant = bool(self.smoothed.isfinite().all())
+            significant = bool(smoothed.isfinite().all())
         else:
-            difference = (self.smoothed - self.reference).double()
+            difference = (smoothed - self.reference).double()
             error = float(difference.std()) / sqrt(len(difference)) if len(difference) > 1 else 0.0
             significant = float(difference.mean()) > error
         if significant:
-            self.reference = self.smoothed
+            self.reference = smoothed
             self.waited = 0
         else:
             self.waited += 1
-        mean = float(self.smoothed.double().mean())
+        self.smoothed = smoothed
+        mean = float(smoothed.double().mean())
         improved = mean > self.best_mean
         self.best_mean = mean if improved else self.best_mean
         return improved
