@@ -89,29 +89,15 @@ def _measured(row: dict[str, Any]) -> list[str]:
 
 def substitutions(root: Path) -> dict[str, str]:
     """Pieces of Markdown that are made from the code, by the names that pages use."""
-    from jensen.bounds import BOUNDS, GRADIENTS
-    from jensen.data import KNOWN
-    from jensen.likelihoods import LIKELIHOODS
-    from jensen.nets import ACTIVATIONS, ARCHITECTURES
-    from jensen.posteriors import POSTERIORS
-    from jensen.priors import PRIORS
+    from jensen.cli.listings import CHOICES
     from jensen.recipes import RECIPES, VAEConfig
 
-    families = {
-        "prior": PRIORS,
-        "posterior": POSTERIORS,
-        "likelihood": LIKELIHOODS,
-        "network": ARCHITECTURES,
-        "activation": ACTIVATIONS,
-        "bound": BOUNDS,
-        "gradient": GRADIENTS,
-    }
     options = [
         [
             f"`{key}`",
             f"`{_option(field.default)}`",
             field.description or "",
-            ", ".join(f"`{name}`" for name in families.get(key, [])),
+            ", ".join(f"`{name}`" for name in CHOICES.get(key, [])),
         ]
         for key, field in VAEConfig.model_fields.items()
     ]

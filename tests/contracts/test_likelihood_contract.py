@@ -353,7 +353,8 @@ def test_draws_at_extremes_lie_in_the_support(case: Case) -> None:
     likelihood = case.build((len(case.extremes),)).float()
     distribution = likelihood(torch.tensor(case.extremes).T.reshape(-1))
     with seeded(0):
-        likelihood.check(distribution.sample((500,)))
+        draws = distribution.sample((500,))
+    assert likelihood.supports(draws).all()
 
 
 def test_check_accepts_what_can_occur_and_cells_that_were_not_observed(case: Case) -> None:

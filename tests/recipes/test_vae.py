@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from torch.distributions import MultivariateNormal
 
 from conftest import KINDS, made
+from jensen import likelihoods
 from jensen.bounds import doubly_reparameterised, elbo, iwae, pathwise
 from jensen.data import Dataset, Schema, from_array, linear_gaussian
 from jensen.errors import BoundError, ConfigError, ShapeError, SupportError
@@ -78,9 +79,11 @@ def combinations() -> list[tuple[str, str, str, str, str]]:
 @pytest.mark.parametrize(("kind", "likelihood", "network", "prior", "posterior"), combinations())
 def test_parts_go_together(kind: str, likelihood: str, network: str, prior: str, posterior: str) -> None:
     options = {"gradient": "score", "samples": 2} if prior == "class" else {}
-    fitted_numbers(
+    run, numbers = fitted_numbers(
         made(kind), likelihood=likelihood, network=network, prior=prior, posterior=posterior, **options
     )
+    assert type(run.model.likelihood) is likelihoods.LIKELIHOODS[likelihood]
+    assert isfinite(numbers["nll"])
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,9 @@ def test_parts_go_together(kind: str, likelihood: str, network: str, prior: str,
     ids=str,
 )
 def test_options_of_training(options: dict[str, object]) -> None:
-    fitted_numbers(made("real"), **options)
+    run, numbers = fitted_numbers(made("real"), **options)
+    assert options.items() <= run.config.model_dump().items()
+    assert isfinite(numbers["nll"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,7 +197,8 @@ def test_constant_columns(kind: str, scale: str) -> None:
 
 
 def test_all_columns_constant() -> None:
-    fitted_numbers(from_array(np.full((30, 3), 2.5)), epochs=3)
+    _, numbers = fitted_numbers(from_array(np.full((30, 3), 2.5)), epochs=3)
+    assert isfinite(numbers["nll"])
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])

@@ -191,8 +191,11 @@ def test_a_missing_file_is_named(copied_run: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "examples.safetensors", "resume.safetensors"])
 def test_what_only_pictures_and_resuming_need_may_be_missing(copied_run: Path, name: str) -> None:
+    whole = Run.load(copied_run)
     (copied_run / name).unlink()
-    Run.load(copied_run)
+    loaded = Run.load(copied_run)
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[key], value)
 
 
 def test_other_folders(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from jensen.posteriors import POSTERIORS
 from jensen.priors import PRIORS
 from jensen.recipes import RECIPES, VAEConfig
 
-_CHOICES = {
+CHOICES = {
     "prior": PRIORS,
     "posterior": POSTERIORS,
     "likelihood": LIKELIHOODS,
@@ -23,6 +23,7 @@ _CHOICES = {
     "bound": BOUNDS,
     "gradient": GRADIENTS,
 }
+"""The families that an option names a member of."""
 
 
 def models(name: str | None, *, as_json: bool) -> None:
@@ -83,7 +84,7 @@ def _options(model: str) -> dict[str, dict[str, Any]]:
         key: {
             "default": defaults.get(key, field.default),
             "description": field.description,
-            "choices": sorted(_CHOICES[key]) if key in _CHOICES else [],
+            "choices": sorted(CHOICES[key]) if key in CHOICES else [],
         }
         for key, field in VAEConfig.model_fields.items()
     }
