@@ -90,6 +90,7 @@ def _measured(row: dict[str, Any]) -> list[str]:
 def substitutions(root: Path) -> dict[str, str]:
     """Pieces of Markdown that are made from the code, by the names that pages use."""
     from jensen.cli.listings import CHOICES
+    from jensen.data import KNOWN
     from jensen.recipes import RECIPES, VAEConfig
 
     options = [
