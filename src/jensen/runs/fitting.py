@@ -29,7 +29,10 @@ EXAMPLES = 1000
 """Data kept with a Run for its pictures."""
 
 SAVE_EVERY = 10.0
-"""Seconds between two saves of what resuming needs."""
+"""Seconds between two saves of what resuming needs, after epochs."""
+
+SAVE_WITHIN = 60.0
+"""The same within an epoch, where it may be long."""
 
 
 @runtime_checkable
@@ -115,15 +118,23 @@ def fit(
     run = Run(recipe, config, dataset.schema, model, about=about)
     run.examples = _examples(dataset if valid is None else valid, seed)
     watcher = Silent() if watcher is None else watcher
+    keeper: _Keeper | None = None
+
+    def on_step(data: int) -> None:
+        watcher.step(data)
+        if keeper is not None:
+            keeper.step()
+
     training = Training(
         chosen.objective(model, config).to(place),
         batches(dataset, config.batch_size, seed, place),
         Settings(**{name: getattr(config, name) for name in Settings.__dataclass_fields__}),
         seed,
         None if valid is None else _validation(run, valid, seed),
-        watcher.step,
+        on_step,
     )
-    keeper = None if folder is None else _Keeper(run, training, make_folder(folder), resume=resume)
+    if folder is not None:
+        keeper = _Keeper(run, training, make_folder(folder), resume=resume)
     watcher.start(run, len(dataset), training.settings.epochs, training.epoch)
     try:
         for epoch in training.run():
@@ -196,10 +207,18 @@ class _Keeper:
         """Writes what an epoch has changed; what resuming needs only now and then, and at the end."""
         write_metrics(self.folder, self.run.history)
         if last or time.monotonic() - self.saved > SAVE_EVERY:
-            write_state(self.folder / "resume", self.training.state_dict())
-            weights = self.training.kept()
-            Run.write_weights(self.folder, {k.removeprefix("model."): v for k, v in weights.items()})
-            self.saved = time.monotonic()
+            self._save()
+
+    def step(self) -> None:
+        """Writes what resuming needs after a step, if that was long ago."""
+        if time.monotonic() - self.saved > SAVE_WITHIN:
+            self._save()
+
+    def _save(self) -> None:
+        write_state(self.folder / "resume", self.training.state_dict())
+        weights = self.training.kept()
+        Run.write_weights(self.folder, {k.removeprefix("model."): v for k, v in weights.items()})
+        self.saved = time.monotonic()
 
     def finish(self) -> None:
         """Writes the weights that were kept in the end."""
