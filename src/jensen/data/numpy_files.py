@@ -99,7 +99,7 @@ def check_magic(path: Path, magic: bytes, other: str) -> None:
 
 def unreadable(path: Path, error: BaseException) -> DataError:
     """The error for what numpy refused to read: pickles, or damage."""
-    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+    if any(words in str(error) for words in ("allow_pickle", "Object arrays", "Python objects")):
         return DataError(
             f"{path} holds pickled Python objects, which jensen never loads. "
             "Save an array of numbers with np.save or np.savez, or fetch the file again if it is damaged."

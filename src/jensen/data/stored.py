@@ -198,7 +198,8 @@ class Stored:
         enough = int(np.searchsorted(np.cumsum(self.counts[order]), n)) + 1
         chosen = order[: max(enough, min(_SPREAD_OVER, len(order)))]
         rows: list[NDArray[np.generic]] = []
-        wanted = np.diff(np.arange(len(chosen) + 1) * n // len(chosen))
+        held = np.concatenate([[0], np.cumsum(self.counts[chosen])])
+        wanted = np.diff(held * n // held[-1])
         for block, count in zip(chosen.tolist(), wanted.tolist(), strict=True):
             x = self.read(block)
             rows.append(x[permutation(len(x), seed + block)[:count]])
