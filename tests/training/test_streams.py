@@ -1,6 +1,8 @@
 """Batches of data on disk: every row once an epoch, the same order each time, from any step on."""
 
+import gc
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -139,28 +141,63 @@ def test_fewer_data_than_processes() -> None:
     assert sorted(row for stream in ranks for row in rows(stream.epoch(0))) == list(range(31))
 
 
+def reading() -> int:
+    """Threads that read ahead, or could."""
+    return sum(thread.name.startswith("jensen-read-ahead") for thread in threading.enumerate())
+
+
 def test_blocks_are_read_ahead_by_another_thread() -> None:
     numbers = Numbers()
     stream = StreamBatches(numbers, 4, buffer_blocks=2)
+    numbers.threads.clear()
     list(stream.epoch(0))
-    assert any(name.startswith("jensen-read-ahead") for name in numbers.threads)
-    # Once for the size of a buffer, and each block with rows once.
-    assert len(numbers.read_blocks) == 8
-    assert not [t for t in threading.enumerate() if t.name.startswith("jensen-read-ahead")]
+    assert len(numbers.threads) == 1
+    assert all(name.startswith("jensen-read-ahead") for name in numbers.threads)
 
 
-def test_an_epoch_that_is_left_leaves_no_thread() -> None:
-    epoch = batches().epoch(0)
-    next(epoch)
-    epoch.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("jensen-read-ahead")]
+def test_the_next_epoch_is_begun_at_the_end_of_one() -> None:
+    numbers = Numbers()
+    stream = StreamBatches(numbers, 4, buffer_blocks=8)
+    for epoch in range(5):
+        assert sorted(rows(stream.epoch(epoch))) == list(range(N))
+    stream._reader.shutdown()
+    # Eight blocks with rows in each epoch, and those of the sixth, which nobody asked for.
+    assert len(numbers.read_blocks) == 6 * 8
+
+
+def test_an_epoch_that_is_left_is_begun_anew() -> None:
+    stream = batches(buffer=1)
+    whole = rows(stream.epoch(0))
+    for steps in (1, 3):
+        epoch = stream.epoch(0)
+        for _ in range(steps):
+            next(epoch)
+        epoch.close()
+        assert rows(stream.epoch(0)) == whole
+
+
+def test_no_thread_is_left() -> None:
+    gc.collect()
+    before = reading()
+    stream = batches()
+    next(stream.epoch(0))
+    assert reading() == before + 1
+    del stream
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while reading() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert reading() == before
 
 
 def test_a_block_that_goes_away_is_an_error_where_it_is_wanted() -> None:
     numbers = Numbers()
     stream = StreamBatches(numbers, 4, buffer_blocks=1)
     whole = rows(stream.epoch(0))
-    numbers.broken = numbers.read_blocks[-1]
+    assert stream._coming is not None
+    stream._coming[1].exception()
+    # The last one of this epoch; the one after it is of the next.
+    numbers.broken = numbers.read_blocks[-2]
     got: list[int] = []
     with pytest.raises(DataError, match="is gone"):
         got.extend(value for batch in stream.epoch(0) for value in batch.x[:, 0].int().tolist())

@@ -12,7 +12,7 @@ from torch import Tensor
 from jensen.errors import ConfigError
 from jensen.training.batches import Batch
 
-BUFFER_BYTES = 2**26
+BUFFER_BYTES = 2**25
 """About the size of the rows that are mixed at once; two such buffers are held, one of them being filled."""
 
 
@@ -34,7 +34,8 @@ class StreamBatches:
     """Batches of data that stay on disk; memory for two buffers, whatever the data's size.
 
     In each epoch the blocks come in another random order. As many of them as a buffer holds are read together and
-    their rows shuffled; while one buffer is used, a thread reads the next. The order depends on the seed, the epoch's
+    their rows shuffled; while one buffer is used, a thread reads the next, at an epoch's end the first one of the next
+    epoch. The order depends on the seed, the epoch's
     number and the layout of the blocks alone, so that the batches after any step of any epoch can be had without
     reading those before it.
 
@@ -98,6 +99,10 @@ class StreamBatches:
             largest = blocks.read(int(np.argmax(self._counts))).nbytes
             buffer_blocks = max(1, BUFFER_BYTES // largest)
         self.buffer_blocks = buffer_blocks
+        self._reader = ThreadPoolExecutor(1, "jensen-read-ahead")
+        self._room: list[NDArray[Any] | None] = [None, None]
+        self._slot = 0
+        self._coming: tuple[tuple[int, int], Future[NDArray[Any]]] | None = None
 
     def __len__(self) -> int:
         """Batches in an epoch, the same number for every process."""
@@ -148,46 +153,62 @@ class StreamBatches:
             The rows of a buffer as they were read, the order in which they are to be taken, and the position of the
             first of these.
         """
-        order = self._filled[torch.randperm(len(self._filled), generator=self._generator(number, 0)).numpy()]
-        groups = np.array_split(order, -(-len(order) // self.buffer_blocks))
-        sizes = [int(self._counts[group].sum()) for group in groups]
-        ends = np.cumsum(sizes)
-        start = int(np.searchsorted(ends, position, side="right"))
-        room: list[NDArray[Any] | None] = [None, None]
-        with ThreadPoolExecutor(1, "jensen-read-ahead") as reader:
-            coming: Future[NDArray[Any]] | None = None
-            for place in range(start, len(groups)):
-                read = (
-                    self._fill(room, place % 2, groups[place], max(sizes))
-                    if coming is None
-                    else coming.result()
-                )
-                if place + 1 < len(groups):
-                    coming = reader.submit(self._fill, room, (place + 1) % 2, groups[place + 1], max(sizes))
-                shuffled = torch.randperm(sizes[place], generator=self._generator(number, place + 1))
-                yield (
-                    torch.from_numpy(read).to(self.device),
-                    shuffled.to(self.device),
-                    int(ends[place]) - sizes[place],
-                )
+        groups = self._groups(number)
+        ends = np.cumsum([int(self._counts[group].sum()) for group in groups])
+        for place in range(int(np.searchsorted(ends, position, side="right")), len(groups)):
+            read = self._read(number, place, groups[place])
+            if place + 1 < len(groups):
+                self._read_ahead(number, place + 1, groups[place + 1])
+            else:
+                # Validation comes first, and then most likely the next epoch.
+                self._read_ahead(number + 1, 0, self._groups(number + 1)[0])
+            shuffled = torch.randperm(len(read), generator=self._generator(number, place + 1))
+            yield (
+                torch.from_numpy(read).to(self.device),
+                shuffled.to(self.device),
+                int(ends[place]) - len(read),
+            )
 
-    def _fill(
-        self, room: list[NDArray[Any] | None], slot: int, group: NDArray[np.int64], most: int
-    ) -> NDArray[Any]:
-        """Reads the blocks of a group side by side into one of two rooms, which are used again and again."""
-        start = 0
-        for block in group.tolist():
-            x = self.blocks.read(block)
-            space = room[slot]
-            if space is None:
-                space = room[slot] = np.empty((most, *x.shape[1:]), x.dtype)
-            space[start : start + len(x)] = x
-            start += len(x)
-        space = room[slot]
-        assert space is not None, "a group has at least one block"
-        return space[:start]
+    def _groups(self, number: int) -> list[NDArray[np.int64]]:
+        """The blocks of each buffer of an epoch."""
+        order = self._filled[torch.randperm(len(self._filled), generator=self._generator(number, 0)).numpy()]
+        return np.array_split(order, -(-len(order) // self.buffer_blocks))
+
+    def _read(self, number: int, place: int, group: NDArray[np.int64]) -> NDArray[Any]:
+        """A buffer, if need be after waiting for it; what was read ahead and isn't wanted is dropped."""
+        if self._coming is not None and self._coming[0] != (number, place):
+            self._coming[1].exception()
+            self._coming = None
+        if self._coming is None:
+            self._read_ahead(number, place, group)
+        assert self._coming is not None, "it was asked for"
+        coming, self._coming = self._coming[1], None
+        return coming.result()
+
+    def _read_ahead(self, number: int, place: int, group: NDArray[np.int64]) -> None:
+        """Has a buffer read into the room that isn't in use."""
+        self._slot = 1 - self._slot
+        self._coming = (number, place), self._reader.submit(_fill, self.blocks, group, self._room, self._slot)
 
     def _generator(self, number: int, place: int) -> torch.Generator:
         """One for the order of the blocks of an epoch (place 0), and one for each of its buffers (from 1)."""
         mixed = (self.seed * 1_000_003 + number) * 1_000_003 + place
         return torch.Generator().manual_seed(mixed % 2**63)
+
+
+def _fill(
+    blocks: Blocks, group: NDArray[np.int64], room: list[NDArray[Any] | None], slot: int
+) -> NDArray[Any]:
+    """Reads blocks side by side into one of two rooms, which are used again and again."""
+    rows = int(blocks.counts[group].sum())
+    start = 0
+    for block in group.tolist():
+        x = blocks.read(block)
+        space = room[slot]
+        if space is None or len(space) < rows:
+            space = room[slot] = np.empty((rows, *x.shape[1:]), x.dtype)
+        space[start : start + len(x)] = x
+        start += len(x)
+    space = room[slot]
+    assert space is not None, "a group has at least one block"
+    return space[:rows]
