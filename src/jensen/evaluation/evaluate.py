@@ -1,13 +1,16 @@
 """How good a density model is, in numbers with their errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from math import log, prod, sqrt
 
 from jaxtyping import Float
 from torch import Tensor
 
-from jensen.evaluation.importance import MEMORY, importance_pass
-from jensen.evaluation.latents import active_units, kl_per_dimension, posterior_means, reconstruction_error
+from jensen.data import Moments
+from jensen.errors import ShapeError
+from jensen.evaluation.importance import MEMORY, ImportancePass, importance_pass
+from jensen.evaluation.latents import ACTIVE, kl_per_dimension, posterior_means, reconstruction_error
 from jensen.models import Model
 
 Numbers = dict[str, float | int | list[float] | None]
@@ -15,7 +18,7 @@ Numbers = dict[str, float | int | list[float] | None]
 
 def evaluate(
     model: Model,
-    x: Float[Tensor, "n *event"],
+    x: Float[Tensor, "n *event"] | Iterable[Tensor],
     samples: int = 5000,
     *,
     seed: int | None = 0,
@@ -26,9 +29,10 @@ def evaluate(
 
     Args:
         model: With densities of prior and posterior.
-        x: Data in the model's dtype, (n, *event).
+        x: Data in the model's dtype, (n, *event); or parts of them, one after the other, which needs memory for one
+            part only.
         samples: Importance samples for each datum.
-        seed: Of the draws.
+        seed: Of the draws; each part has noise of its own.
         memory: Bytes of intermediate results at once.
         on_data: Called with the number of data done after each chunk.
 
@@ -44,26 +48,78 @@ def evaluate(
     Raises:
         BoundError: If a density doesn't exist.
         ConfigError: If samples is less than one.
+        ShapeError: If there are no data.
     """
-    result = importance_pass(model, x, samples, seed=seed, memory=memory, on_data=on_data)
-    n, cells = len(x), prod(x.shape[1:])
-    nll = -float(result.evidence.mean())
-    elbo = float(result.elbo.mean())
-    log_likelihood = float(result.log_likelihood.mean())
-    kl = kl_per_dimension(model, x)
-    return {
-        "elbo": elbo,
-        "nll": nll,
-        "nll_standard_error": sqrt(float(result.standard_error.square().sum())) / n,
-        "nll_test_standard_error": float(result.evidence.std()) / sqrt(n) if n > 1 else None,
-        "gap": -nll - elbo,
-        "log_likelihood": log_likelihood,
-        "kl": log_likelihood - elbo,
-        "nats_per_dim": nll / cells,
-        "bits_per_dim": nll / cells / log(2),
-        "samples": samples,
-        "n": n,
-        "active_units": active_units(posterior_means(model, x)),
-        "kl_per_dimension": None if kl is None else [float(value) for value in kl],
-        "reconstruction_error": reconstruction_error(model, x),
-    }
+    totals = _Totals()
+    for number, some in enumerate([x] if isinstance(x, Tensor) else x):
+        result = importance_pass(
+            model, some, samples, seed=part_seed(seed, number), memory=memory, on_data=on_data
+        )
+        totals.add(model, some, result)
+    if totals.evidence is None:
+        raise ShapeError("there are no data to evaluate; got no parts")
+    return totals.numbers(samples)
+
+
+def part_seed(seed: int | None, number: int) -> int | None:
+    """The seed of the draws for one part of the data; the first part has that of the whole.
+
+    Example:
+        >>> part_seed(7, 0)
+        7
+    """
+    return None if seed is None else (seed + 1_000_003 * number) % 2**63
+
+
+@dataclass
+class _Totals:
+    """Sums over the data so far, or moments where a spread is wanted."""
+
+    cells: int = 0
+    elbo: float = 0.0
+    log_likelihood: float = 0.0
+    squared_error: float = 0.0
+    squared_standard_errors: float = 0.0
+    evidence: Moments | None = None
+    means: Moments | None = None
+    kl: Tensor | None = None
+
+    def add(self, model: Model, x: Tensor, result: ImportancePass) -> None:
+        """Takes note of a part."""
+        self.cells = prod(x.shape[1:])
+        self.elbo += float(result.elbo.sum())
+        self.log_likelihood += float(result.log_likelihood.sum())
+        self.squared_error += reconstruction_error(model, x) * x.numel()
+        self.squared_standard_errors += float(result.standard_error.square().sum())
+        kl = kl_per_dimension(model, x)
+        if kl is not None:
+            kl = kl.double() * len(x)
+            self.kl = kl if self.kl is None else self.kl + kl
+        evidence = Moments.of(result.evidence.cpu().numpy()[:, None])
+        self.evidence = evidence if self.evidence is None else self.evidence.merged(evidence)
+        means = Moments.of(posterior_means(model, x).cpu().numpy())
+        self.means = means if self.means is None else self.means.merged(means)
+
+    def numbers(self, samples: int) -> Numbers:
+        """What ``evaluate`` returns."""
+        assert self.evidence is not None, "there were data"
+        assert self.means is not None, "there were data"
+        n = self.evidence.count
+        nll, elbo, log_likelihood = -float(self.evidence.mean[0]), self.elbo / n, self.log_likelihood / n
+        spread = float(self.evidence.variance(correction=1)[0])
+        return {
+            "elbo": elbo,
+            "nll": nll,
+            "nll_standard_error": sqrt(self.squared_standard_errors) / n,
+            "nll_test_standard_error": sqrt(spread / n) if n > 1 else None,
+            "gap": -nll - elbo,
+            "log_likelihood": log_likelihood,
+            "kl": log_likelihood - elbo,
+            "nats_per_dim": nll / self.cells,
+            "bits_per_dim": nll / self.cells / log(2),
+            "samples": samples,
+            "n": n,
+            "active_units": int((self.means.variance(correction=1) > ACTIVE).sum()) if n > 1 else 0,
+            "kl_per_dimension": None if self.kl is None else (self.kl / n).tolist(),
+            "reconstruction_error": self.squared_error / n / self.cells,
+        }

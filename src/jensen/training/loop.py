@@ -8,9 +8,9 @@ from typing import Any, Literal, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
-from jensen.errors import FitError
+from jensen.errors import DataError, FitError
 from jensen.training.averaging import WeightAverage
-from jensen.training.batches import ArrayBatches, Progress
+from jensen.training.batches import Batches, Progress
 from jensen.training.engine import engine
 from jensen.training.interrupt import interruptible
 from jensen.training.randomness import Randomness
@@ -133,13 +133,13 @@ class Training:
     def __init__(
         self,
         objective: nn.Module,
-        batches: ArrayBatches,
+        batches: Batches,
         settings: Settings,
         seed: int = 0,
         validate: Callable[[], Tensor] | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
-        device = batches.x.device
+        device = batches.device
         self.objective = objective.to(device)
         self.batches = batches
         self.settings = settings
@@ -171,8 +171,9 @@ class Training:
 
         Raises:
             FitError: If the gradient stays non-finite; the objective has its best weights then too.
+            DataError: If data on disk can't be read any more; likewise, and the state is that after the last step.
         """
-        fabric = engine(self.batches.x.device)
+        fabric = engine(self.batches.device)
         forward, optimiser = fabric.setup(self.objective, self.optimiser)
         backward: Callable[[Tensor], None] = fabric.backward
         if fabric.world_size == 1:
@@ -220,7 +221,7 @@ class Training:
                     valid=None if valid is None else _mean_and_error(valid),
                     best=best,
                 )
-        except FitError:
+        except (FitError, DataError):
             self._finish()
             raise
 
