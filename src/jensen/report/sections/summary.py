@@ -1,6 +1,7 @@
 """The head of the report: what was fitted, how, and how good it is."""
 
 import re
+from collections.abc import Mapping
 from math import log, prod
 from typing import Any
 
@@ -175,13 +176,14 @@ def _cards(material: Material) -> Markup:
             "Evidence lower bound (ELBO)",
             exact(n["elbo"], places),
             "nats",
-            "larger is better" if valid is None else f"best on validation data: {number(valid['elbo'], 1)}",
+            _over_data(n, "elbo")
+            + ("larger is better" if valid is None else f"best on validation data: {number(valid['elbo'], 1)}"),
         ),
         (
             "Gap of the bound",
             exact(n["gap"], places),
             "nats",
-            "how far the ELBO lies below log p(x), at least",
+            _over_data(n, "gap") + "how far the ELBO lies below log p(x), at least",
         ),
         (
             "Active units",
@@ -193,10 +195,16 @@ def _cards(material: Material) -> Markup:
             "Reconstruction error",
             exact(n["reconstruction_error"]),
             "",
-            "mean squared error a cell, in the data's units squared",
+            _over_data(n, "reconstruction_error") + "mean squared error a cell, in the data's units squared",
         ),
     )
     return tag("div", *(_card(*card) for card in cards), class_="cards")
+
+
+def _over_data(numbers: Mapping[str, Any], key: str) -> str:
+    """The standard error of a number over the data, as the beginning of a line; nothing where there is none."""
+    error = numbers.get(f"{key}_test_standard_error")
+    return "" if error is None else f"± {number(error, decimals(error, error))} over data; "
 
 
 def _card(name: str, value: Any, unit: str, sub: str) -> Markup:
