@@ -108,7 +108,7 @@ def test_discrete_latents_need_another_gradient_than_the_path_wise() -> None:
 @pytest.mark.parametrize("weighing", [{"beta": 2.0}, {"free_bits": 0.5}, {"warm_up": 3.0}])
 def test_the_doubly_reparameterised_gradient_takes_no_weighing(weighing: dict[str, float]) -> None:
     model = linear_gaussian().model
-    with pytest.raises(BoundError, match="replace the bound by a weighted ELBO.*use the path-wise gradient"):
+    with pytest.raises(BoundError, match=r"replace the bound by a weighted ELBO.*use the path-wise gradient"):
         VariationalObjective(model, iwae, doubly_reparameterised, 4, **weighing)
     VariationalObjective(model, iwae, doubly_reparameterised, 4)
 

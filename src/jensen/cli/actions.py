@@ -1,6 +1,6 @@
 """What the commands do: read, call the library, write, print."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,14 @@ def fit(
     *,
     valid: str | None,
     resume: bool,
+    logs: Sequence[str],
     target: str | int | None,
     seed: int,
     device: str,
     as_json: bool,
 ) -> Run:
     """Fits a recipe to data and keeps it in a folder."""
+    loggers = _loggers(logs)
     train = load(data, target=target)
     with FitBar() as bar:
         run = runs.fit(
@@ -44,7 +46,7 @@ def fit(
             device=device,
             folder=out,
             resume=resume,
-            watcher=bar,
+            watcher=runs.Several(bar, *loggers) if loggers else bar,
         )
     last = run.history[-1]
     result = {
@@ -189,6 +191,11 @@ def _open(
     run = Run.load(folder, device)
     dataset = load(data, "test", target=target)
     return run, dataset, run.prepare(dataset, seed)
+
+
+def _loggers(names: Sequence[str]) -> list[runs.Watcher]:
+    """A new logger of each name; named twice, it is there once."""
+    return [runs.LOGGERS[name]() for name in dict.fromkeys(names)]
 
 
 def _validation(

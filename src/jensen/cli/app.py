@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jensen.cli.options import Data, Device, Json, Out, RunFolder, Seed, Target, column, pairs
+from jensen.cli.options import Data, Device, Json, Log, Out, RunFolder, Seed, Target, column, pairs
 
 app = typer.Typer(
     name="jensen",
@@ -66,6 +66,7 @@ def fit(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the fit in RUN.")] = False,
+    log: Log = None,
     target: Target = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -84,6 +85,7 @@ def fit(
         options,
         valid=valid,
         resume=resume,
+        logs=log or [],
         target=column(target),
         seed=seed,
         device=device,
@@ -205,6 +207,18 @@ def report(
     from jensen.cli import actions
 
     actions.report(run, data, target=column(target), seed=seed, device=device, as_json=json)
+
+
+@app.command()
+def watch(
+    run: Annotated[Path, typer.Argument(help="The folder of a Run, or one that holds some.", metavar="RUN")],
+    once: Annotated[bool, typer.Option("--once", help="Look once, and leave.")] = False,
+    json: Json = False,
+) -> None:
+    """Show how a fit in progress is doing, or how it ended."""
+    from jensen.cli.watching import watch as show
+
+    show(run, once=once, as_json=json)
 
 
 @app.command()

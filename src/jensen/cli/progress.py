@@ -83,6 +83,9 @@ class FitBar:
                 f"{epoch.status} after {epoch.number} epochs; the best weights are kept"
             )
 
+    def end(self, error: BaseException | None) -> None:
+        """Leaves the bar as it is."""
+
 
 @contextmanager
 def counting(what: str, total: int) -> Generator[Callable[[int], None]]:

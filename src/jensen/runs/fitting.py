@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from jensen.data import Dataset, binarise, check_matches, split, take
 from jensen.errors import DataError, FitError, RunError
 from jensen.models import LatentVariableModel
 from jensen.recipes import RECIPES
+from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.run import Run, make_folder, read_metrics, write_metrics
 from jensen.runs.storage import read_json, read_state, versions, write_json, write_state
+from jensen.runs.watching import Several, Silent, Watcher
 from jensen.seeding import seeded
 from jensen.training import ArrayBatches, Epoch, Settings, Training
 from jensen.training import resolve as resolve_device
@@ -29,36 +31,6 @@ EXAMPLES = 1000
 
 SAVE_EVERY = 10.0
 """Seconds between two saves of what resuming needs."""
-
-
-@runtime_checkable
-class Watcher(Protocol):
-    """Who is told how a fit goes, such as a progress bar."""
-
-    def start(self, run: Run, data: int, epochs: int, done: int) -> None:
-        """A fit begins or goes on: so many data an epoch, so many epochs, so many of them done."""
-        ...
-
-    def step(self, data: int) -> None:
-        """A step took so many data."""
-        ...
-
-    def epoch(self, epoch: Epoch) -> None:
-        """An epoch is over."""
-        ...
-
-
-class Silent:
-    """A watcher that does nothing."""
-
-    def start(self, run: Run, data: int, epochs: int, done: int) -> None:
-        """Does nothing."""
-
-    def step(self, data: int) -> None:
-        """Does nothing."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Does nothing."""
 
 
 def fit(
@@ -85,7 +57,7 @@ def fit(
         device: "auto", "cpu" or "cuda".
         folder: Where to keep the Run while it grows; None keeps it in memory.
         resume: Whether to go on with the fit in the folder.
-        watcher: Who is told how it goes.
+        watcher: Who is told how it goes; ``Several(...)`` for more than one.
 
     Returns:
         The Run. After Ctrl-C too, with the best weights so far; ``history[-1]["status"]`` says so.
@@ -112,6 +84,7 @@ def fit(
     run = Run(recipe, config, dataset.schema, model, about=_about(dataset, valid, seed, place))
     run.examples = _examples(dataset if valid is None else valid, seed)
     watcher = Silent() if watcher is None else watcher
+    watcher = watcher if folder is None else Several(watcher, Heartbeat())
     training = Training(
         chosen.objective(model, config).to(place),
         ArrayBatches(x.to(place), config.batch_size, seed, transform=binarise if dataset.dynamic else None),
@@ -128,13 +101,15 @@ def fit(
             watcher.epoch(epoch)
             if keeper is not None:
                 keeper.keep(last=epoch.status != "running")
-    except FitError:
-        if keeper is not None:
+    except BaseException as error:
+        if keeper is not None and isinstance(error, FitError):
             keeper.finish()
+        watcher.end(error)
         raise
     run.model.eval()
     if keeper is not None:
         keeper.finish()
+    watcher.end(None)
     return run
 
 

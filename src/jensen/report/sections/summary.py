@@ -177,7 +177,11 @@ def _cards(material: Material) -> Markup:
             exact(n["elbo"], places),
             "nats",
             _over_data(n, "elbo")
-            + ("larger is better" if valid is None else f"best on validation data: {number(valid['elbo'], 1)}"),
+            + (
+                "larger is better"
+                if valid is None
+                else f"best on validation data: {number(valid['elbo'], 1)}"
+            ),
         ),
         (
             "Gap of the bound",
