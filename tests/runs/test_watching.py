@@ -208,7 +208,7 @@ def test_damaged_or_missing_files(folder: Path) -> None:
 
 
 def test_folders_without_runs(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="there is no Run in .*neither it nor a folder below it"):
+    with pytest.raises(RunError, match=r"there is no Run in .*neither it nor a folder below it"):
         find(tmp_path)
     with pytest.raises(RunError, match="no such folder"):
         find(tmp_path / "nowhere")

@@ -34,19 +34,19 @@ def fit(
     as_json: bool,
 ) -> Run:
     """Fits a recipe to data and keeps it in a folder."""
-    loggers = _loggers(logs)
+    extra = loggers(logs)
     train = load(data, target=target)
     with FitBar() as bar:
         run = runs.fit(
             train,
             model,
             options,
-            valid=_validation(data, train, valid, target),
+            valid=validation(data, train, valid, target),
             seed=seed,
             device=device,
             folder=out,
             resume=resume,
-            watcher=runs.Several(bar, *loggers) if loggers else bar,
+            watcher=runs.Several(bar, *extra) if extra else bar,
         )
     last = run.history[-1]
     result = {
@@ -193,14 +193,15 @@ def _open(
     return run, dataset, run.prepare(dataset, seed)
 
 
-def _loggers(names: Sequence[str]) -> list[runs.Watcher]:
+def loggers(names: Sequence[str]) -> list[runs.Watcher]:
     """A new logger of each name; named twice, it is there once."""
     return [runs.LOGGERS[name]() for name in dict.fromkeys(names)]
 
 
-def _validation(
+def validation(
     data: str, train: Dataset, valid: str | None, target: str | int | None
 ) -> Dataset | float | None:
+    """The validation data: the known set's own, what was asked for, or a tenth."""
     if valid is None:
         if data in KNOWN and "valid" in KNOWN[data].splits:
             return load(data, "valid")

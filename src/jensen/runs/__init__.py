@@ -1,5 +1,6 @@
-"""Runs: fitted recipes as folders; fitting, saving, loading, resuming, watching."""
+"""Runs: fitted recipes as folders; fitting, saving, loading, resuming, watching, comparing."""
 
+from jensen.runs.comparing import Comparison, Difference, Outcome, Row, compare, paired_difference
 from jensen.runs.fitting import fit
 from jensen.runs.loggers import LOGGERS
 from jensen.runs.run import Run
@@ -8,14 +9,20 @@ from jensen.runs.watching import Several, Silent, Watcher
 
 __all__ = [
     "LOGGERS",
+    "Comparison",
+    "Difference",
+    "Outcome",
+    "Row",
     "Run",
     "Several",
     "Silent",
     "Snapshot",
     "State",
     "Watcher",
+    "compare",
     "find",
     "fit",
+    "paired_difference",
     "snapshot",
     "snapshots",
 ]

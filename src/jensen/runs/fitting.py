@@ -206,7 +206,7 @@ def _about(dataset: Dataset, valid: Dataset | None, seed: int, device: torch.dev
         "dynamic": dataset.dynamic,
         "n": len(dataset),
         "n_valid": 0 if valid is None else len(valid),
-        "checksum": _checksum(dataset, valid),
+        "checksum": checksum(dataset, valid),
         "seed": seed,
         "device": str(device),
         "threads": torch.get_num_threads(),
@@ -215,7 +215,7 @@ def _about(dataset: Dataset, valid: Dataset | None, seed: int, device: torch.dev
     }
 
 
-def _checksum(*datasets: Dataset | None) -> int:
+def checksum(*datasets: Dataset | None) -> int:
     """Differs where data differ, as good as certainly."""
     result = 0
     for dataset in datasets:

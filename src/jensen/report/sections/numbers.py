@@ -3,10 +3,11 @@
 from math import log, prod
 from typing import Any
 
+from jensen.likelihoods import DENSITIES
 from jensen.report.markup import Markup, join, table, tag
 from jensen.report.material import Material
 from jensen.report.sections.section import Section
-from jensen.report.wording import DENSITIES, decimals, exact
+from jensen.report.wording import decimals, exact
 
 
 def numbers(material: Material) -> Section:

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from math import log, prod
 from typing import Any
 
+from jensen.likelihoods import DENSITIES
 from jensen.recipes import RECIPES
 from jensen.report.markup import Markup, join, tag
 from jensen.report.material import Material
 from jensen.report.sections.training import best_epoch, kept_weights, status
-from jensen.report.wording import DENSITIES, LIKELIHOODS, count, decimals, duration, exact, number
+from jensen.report.wording import LIKELIHOODS, count, decimals, duration, exact, number
 
 
 def summary(material: Material) -> Markup:
