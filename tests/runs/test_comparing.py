@@ -268,6 +268,23 @@ def test_a_fit_that_fails_is_a_line_in_the_table_and_the_others_go_on(tmp_path: 
         )
 
 
+def test_a_folder_that_can_not_be_used_is_no_failure_of_the_model(counts: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "vae-seed-0").mkdir()
+    (tmp_path / "vae-seed-0" / "config.json").write_text("{", encoding="utf8")
+    with pytest.raises(RunError, match=r"config\.json is damaged"):
+        compare(counts, ["vae"], tmp_path, **ARGUMENTS)
+    assert not (tmp_path / "vae-seed-0" / "result.json").exists()
+    shutil.rmtree(tmp_path / "vae-seed-0")
+    done = compare(counts, ["vae"], tmp_path, **ARGUMENTS)
+    # The result of another fit is never taken for that of this one.
+    result = tmp_path / "vae-seed-0" / "result.json"
+    content = json.loads(result.read_text(encoding="utf8"))
+    result.write_text(json.dumps({**content, "fingerprint": content["fingerprint"] + 1}), encoding="utf8")
+    with pytest.raises(RunError, match="holds the result of another fit"):
+        compare(counts, ["vae"], tmp_path, **ARGUMENTS)
+    assert done.rows[0].fits == 2
+
+
 @pytest.mark.parametrize(
     ("models", "change", "message"),
     [

@@ -81,6 +81,7 @@ def carry_out(
 
     Raises:
         KeyboardInterrupt: If the fit was interrupted; it can be gone on with.
+        RunError: If its folder can't be used; OSError likewise.
     """
     path = folder / entry.name
     result: dict[str, Any] = {"fingerprint": plan.fingerprint(entry), "error": None}
@@ -100,6 +101,9 @@ def carry_out(
         if run.history and run.history[-1]["status"] == "interrupted":
             raise KeyboardInterrupt
         result |= _judge(run, path, plan, test)
+    except (RunError, OSError):
+        # The folder's fault, not the model's.
+        raise
     except Exception as error:
         what = str(error) if isinstance(error, JensenError) else f"{type(error).__name__}: {error}"
         result["error"] = what
