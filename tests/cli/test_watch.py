@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cli.calling import Call
 from jensen.cli.plotting import plot, sparkline
 from jensen.cli.watching import watch
 from jensen.runs import Run
+from jensen.runs.processes import this_process
 
 
 def text_of(folder: Path, width: int = 100) -> str:
@@ -54,6 +56,25 @@ def test_a_folder_of_runs(call: Call, digits_folder: Path, tmp_path: Path) -> No
     assert result.code == 0
     assert "killed" in result.out
     assert "2/2" in result.out
+
+
+def test_a_live_view_leaves_when_the_run_is_done(digits_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    path = Path(shutil.copytree(digits_folder, tmp_path / "run"))
+    status = json.loads((path / "status.json").read_text(encoding="utf8"))
+    running = status | {"status": "running", "process": this_process(), "heartbeat": time.time()}
+    (path / "status.json").write_text(json.dumps(running), encoding="utf8")
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        (path / "status.json").write_text(json.dumps(status), encoding="utf8")
+
+    monkeypatch.setattr("jensen.cli.watching.time.sleep", sleep)
+    console = Console(width=90, force_terminal=True)
+    with console.capture() as captured:
+        watch(path, once=False, as_json=False, console=console)
+    assert len(looks) == 1
+    assert captured.get().index("running") < captured.get().index("finished")
 
 
 def test_what_is_no_run(call: Call, tmp_path: Path) -> None:

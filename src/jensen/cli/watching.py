@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
@@ -20,8 +21,14 @@ from jensen.cli.output import finite
 from jensen.cli.plotting import plot, sparkline
 from jensen.runs import Snapshot, find, snapshot
 
+_WIDE = 100
+"""Characters from which all columns are shown."""
+
 REFRESH = 1.0
 """Seconds from one look to the next."""
+
+LINGER = 60.0
+"""Seconds for which a folder of Runs is watched after the last of them came to its end."""
 
 _STYLES = {
     "running": "bold green",
@@ -55,10 +62,15 @@ def watch(folder: Path, *, once: bool, as_json: bool, console: Console | None = 
     if once or not console.is_terminal:
         console.print(view(seen, console))
         return
+    # In a folder of Runs the next fit may yet begin, once the last one is evaluated.
+    linger = 0.0 if (folder / "config.json").exists() else LINGER
+    busy = time.monotonic() if any(s.active for s in seen) else -math.inf
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(view(seen, console), refresh=True)
-            if not any(s.active for s in seen):
+            now = time.monotonic()
+            busy = now if any(s.active for s in seen) else busy
+            if now - busy > linger:
                 break
             time.sleep(REFRESH)
             seen = _look(folder)
@@ -74,7 +86,7 @@ def described(seen: Snapshot) -> dict[str, Any]:
 
 def view(seen: Sequence[Snapshot], console: Console) -> RenderableType:
     """What is shown: all of one Run, or one line for each of several."""
-    return _single(seen[0], console) if len(seen) == 1 else _table(seen)
+    return _single(seen[0], console) if len(seen) == 1 else _table(seen, console)
 
 
 def _look(folder: Path) -> list[Snapshot]:
@@ -131,35 +143,42 @@ def _numbers(s: Snapshot) -> Text:
     return text if text.plain else Text("no epoch is done yet", style="dim")
 
 
-def _table(seen: Sequence[Snapshot]) -> Table:
+def _table(seen: Sequence[Snapshot], console: Console) -> Table:
+    rows = [_row(s) for s in seen]
+    hidden = {head for head in ("left", "skipped") if not any(row[head] for row in rows)}
+    if console.width < _WIDE:
+        hidden.add("train")
+    shown = [head for head in rows[0] if head not in hidden]
+    left = ("run", "state", "valid by epoch")
     table = Table(
-        Column("run", overflow="fold"),
-        Column("state", no_wrap=True),
-        Column("epoch", justify="right", no_wrap=True),
-        Column("ELBO train", justify="right", no_wrap=True),
-        Column("valid", justify="right", no_wrap=True),
-        Column("valid by epoch", no_wrap=True),
-        Column("data/s", justify="right", no_wrap=True),
-        Column("left", justify="right", no_wrap=True),
-        Column("skipped", justify="right", no_wrap=True),
+        *(Column(head, justify="left" if head in left else "right", no_wrap=head != "run") for head in shown),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        caption="bounds in nats per datum" + ("" if "left" in hidden else "; left: at most"),
+        caption_justify="left",
     )
-    for s in seen:
-        values = [y for _, y in _points(s, 2) or _points(s, 1)]
-        # The steep start would leave the rest flat.
-        late = values[len(values) // 10 :]
-        table.add_row(
-            s.folder.name,
-            Text(s.state, style=_STYLES[s.state]),
-            f"{s.epoch}/{s.epochs}",
-            f"{s.elbo:.2f}" if _drawn(s.elbo) else "",
-            f"{s.valid_elbo:.2f}{_plus_minus(s)}" if _drawn(s.valid_elbo) else "",
-            Text(sparkline(late, 16), style=_VALID),
-            "" if s.rate is None else f"{s.rate:,.0f}",
-            "" if s.seconds_left is None else clock(s.seconds_left),
-            f"{s.skipped:,}" if s.skipped else "",
-        )
-    table.caption = "nats per datum; left: at most"
+    for row in rows:
+        table.add_row(*(row[head] for head in shown))
     return table
+
+
+def _row(s: Snapshot) -> dict[str, Text]:
+    """What the table says of a Run, by column."""
+    values = [y for _, y in _points(s, 2) or _points(s, 1)]
+    # The steep start would leave the rest flat.
+    late = values[len(values) // 10 :]
+    return {
+        "run": Text(s.folder.name),
+        "state": Text(s.state, style=_STYLES[s.state]),
+        "epoch": Text(f"{s.epoch}/{s.epochs}"),
+        "train": Text(f"{s.elbo:.2f}" if _drawn(s.elbo) else ""),
+        "valid": Text(f"{s.valid_elbo:.2f}{_plus_minus(s)}" if _drawn(s.valid_elbo) else ""),
+        "valid by epoch": Text(sparkline(late, 14), style=_VALID),
+        "data/s": Text("" if s.rate is None else f"{s.rate:,.0f}"),
+        "left": Text("" if s.seconds_left is None else clock(s.seconds_left)),
+        "skipped": Text(f"{s.skipped:,}" if s.skipped else ""),
+    }
 
 
 def _plus_minus(s: Snapshot) -> str:
