@@ -1,5 +1,6 @@
 """The report of a comparison."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from jensen.data import Dataset, from_array, known, take
 from jensen.errors import RunError
 from jensen.report import build_comparison, write_comparison
+from jensen.report.comparison.material import gather
+from jensen.report.comparison.tables import summary
 from jensen.runs import Comparison, Silent, compare
 
 from .page_reader import PageReader
@@ -85,11 +88,40 @@ def test_who_is_best_and_what_does_not_compare(page: PageReader, digits: Compari
     words = (
         f"significantly less than {second.label}"
         if difference.significant
-        else "difference is not significant"
+        else "does not differ significantly"
     )
     assert words in page.text
     assert f"{first.label} before {second.label}" in page.text
     assert "the same 3 passes over the training data" in page.text
+
+
+@pytest.mark.parametrize(
+    ("clear", "words"),
+    [
+        ({"b": True, "c": True}, "significantly less than every other."),
+        ({"b": False, "c": False}, "but no other is significantly worse."),
+        ({"b": False, "c": True}, "significantly less than c, but not than b."),
+        ({"b": True}, "significantly less than b."),
+        ({"b": False}, "but that of b does not differ significantly."),
+    ],
+)
+def test_the_sentence_on_who_is_best(digits: Comparison, clear: dict[str, bool], words: str) -> None:
+    (difference,) = digits.differences
+    row = replace(digits.rows[0], label="a", nll=1.0, behind=None)
+    behind = {
+        label: replace(difference, better="a", worse=label, significant=significant)
+        for label, significant in clear.items()
+    }
+    others = [replace(row, label=label, nll=2.0, behind=d) for label, d in behind.items()]
+    found = replace(
+        digits,
+        rows=(row, *others),
+        differences=tuple(behind.values()),
+        planned_epochs={"a": 1, **dict.fromkeys(clear, 1)},
+    )
+    text = PageReader(summary(replace(gather(digits), comparison=found))).text
+    assert "a has the smallest negative log-likelihood: 1.0" in text
+    assert words in text
 
 
 def test_every_fit_has_its_curve(page: PageReader, digits: Comparison) -> None:

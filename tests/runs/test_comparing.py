@@ -428,9 +428,14 @@ def test_several_processes_share_the_fits(tmp_path: Path, monkeypatch: pytest.Mo
     )
     mine: list[tuple[str, int]] = []
 
+    class Looker(Silent):
+        def start(self, *about: Any, **more: Any) -> None:
+            # A fit must not take the others for parts of itself.
+            assert "RANK" not in os.environ
+
     def watcher(label: str, seed: int) -> Silent:
         mine.append((label, seed))
-        return Silent()
+        return Looker()
 
     x = from_array(np.random.default_rng(0).poisson(3.0, (90, 4)))
     try:

@@ -15,8 +15,6 @@ from jensen.runs.comparing.tables import INCOMPARABLE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TIED = "their difference is not significant"
-
 
 def title(material: Material) -> str:
     """What the page is called."""
@@ -73,7 +71,11 @@ def _winner(material: Material, group: list[Row]) -> Markup:
         )
     elif not clear:
         tied = "no other" if len(behind) > 1 else behind[0].worse
-        end = f"but {tied} is significantly worse" if len(behind) > 1 else f"but {_TIED} from that of {tied}"
+        end = (
+            f"but {tied} is significantly worse"
+            if len(behind) > 1
+            else f"but that of {tied} does not differ significantly"
+        )
     else:
         rest = ", ".join(d.worse for d in behind if not d.significant)
         end = f"significantly less than {', '.join(d.worse for d in clear)}, but not than {rest}"
