@@ -11,7 +11,7 @@ NO_NUMBERS = (
 )
 
 
-ORDER = ("vae_digits", "linear_vae", "bounds", "gradients", "assemble", "collapse", "anomaly")
+ORDER = ("vae_digits", "linear_vae", "bounds", "gradients", "assemble", "collapse", "anomaly", "comparison")
 
 
 class Order:
@@ -128,6 +128,7 @@ def substitutions(root: Path) -> dict[str, str]:
         "help": usage(),
         "help_fit": usage("fit"),
         "help_evaluate": usage("evaluate"),
+        "help_compare": usage("compare"),
     }
 
 

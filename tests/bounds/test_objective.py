@@ -103,3 +103,16 @@ def test_discrete_latents_need_another_gradient_than_the_path_wise() -> None:
     with seeded(0):
         loss, _ = VariationalObjective(bed.model, estimator=score_function, samples=16)(bed.batch, START)
     assert gradients(loss, bed.model)["posterior.logits"].abs().max() > 0
+
+
+@pytest.mark.parametrize("weighing", [{"beta": 2.0}, {"free_bits": 0.5}, {"warm_up": 3.0}])
+def test_the_doubly_reparameterised_gradient_takes_no_weighing(weighing: dict[str, float]) -> None:
+    model = linear_gaussian().model
+    with pytest.raises(BoundError, match=r"replace the bound by a weighted ELBO.*use the path-wise gradient"):
+        VariationalObjective(model, iwae, doubly_reparameterised, 4, **weighing)
+    VariationalObjective(model, iwae, doubly_reparameterised, 4)
+
+
+def test_the_doubly_reparameterised_gradient_is_refused_for_another_bound() -> None:
+    with pytest.raises(BoundError, match="that of the IWAE bound; use bound=iwae"):
+        VariationalObjective(linear_gaussian().model, elbo, doubly_reparameterised, 4)

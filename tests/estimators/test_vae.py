@@ -287,3 +287,10 @@ def test_constant_columns() -> None:
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a Run"):
         jn.load(tmp_path)
+
+
+def test_the_embedding_has_names_and_can_be_a_data_frame(fitted: jn.VAE) -> None:
+    assert list(fitted.get_feature_names_out()) == ["vae0", "vae1"]
+    framed = clone(fitted).set_output(transform="polars").fit(IRIS).transform(IRIS[:3])
+    assert framed.columns == ["vae0", "vae1"]
+    assert framed.shape == (3, 2)

@@ -10,6 +10,7 @@ from jensen.evaluation import (
     kl_per_dimension,
     posterior_means,
     reconstruction_error,
+    reconstruction_errors,
     reconstructions,
 )
 from jensen.likelihoods import Normal
@@ -35,6 +36,10 @@ KEYS = {
     "active_units",
     "kl_per_dimension",
     "reconstruction_error",
+    *(
+        f"{name}_test_standard_error"
+        for name in ("elbo", "gap", "log_likelihood", "kl", "reconstruction_error")
+    ),
 }
 
 
@@ -72,6 +77,18 @@ def test_numbers_agree_with_each_other_and_with_the_pass() -> None:
     )
     spread = sqrt(sum((float(v) + numbers["nll"]) ** 2 for v in found.evidence) / 29)
     assert numbers["nll_test_standard_error"] == pytest.approx(spread / sqrt(30), rel=1e-12)
+    # The errors over data are those of each datum's own numbers, of the gap of their paired difference.
+    each = {
+        "elbo": found.elbo,
+        "gap": found.evidence - found.elbo,
+        "log_likelihood": found.log_likelihood,
+        "kl": found.log_likelihood - found.elbo,
+        "reconstruction_error": reconstruction_errors(model(), x),
+    }
+    for name, values in each.items():
+        assert numbers[name] == pytest.approx(float(values.mean()), rel=1e-9)
+        deviations = sum((float(v) - numbers[name]) ** 2 for v in values)
+        assert numbers[f"{name}_test_standard_error"] == pytest.approx(sqrt(deviations / 29 / 30), rel=1e-9)
 
 
 def test_exact_posterior_has_no_gap_and_no_error() -> None:
@@ -96,7 +113,7 @@ def test_gap_of_a_wrong_posterior_is_its_divergence() -> None:
 
 def test_one_datum_has_no_spread() -> None:
     numbers = evaluate(model(), data(1), 3)
-    assert numbers["nll_test_standard_error"] is None
+    assert all(numbers[key] is None for key in KEYS if key.endswith("_test_standard_error"))
     assert numbers["active_units"] == 0
 
 

@@ -73,6 +73,7 @@ def test_what_is_in_the_folder(digits_folder: Path) -> None:
         "metrics.jsonl",
         "resume.json",
         "resume.safetensors",
+        "status.json",
         "weights.safetensors",
     ]
     config = read_json(digits_folder / "config.json")

@@ -4,7 +4,6 @@ from functools import partial
 
 from jensen.bounds.elbo import elbo
 from jensen.bounds.gradients import (
-    GRADIENTS,
     Bound,
     Estimate,
     GradientEstimator,
@@ -21,6 +20,17 @@ from jensen.registry import Registry
 
 BOUNDS: Registry[Bound] = Registry("bound", {"elbo": elbo, "iwae": iwae, "renyi": partial(renyi, alpha=0.5)})
 """Bounds by name; "renyi" is of order one half."""
+
+GRADIENTS: Registry[GradientEstimator] = Registry(
+    "gradient",
+    {
+        "pathwise": pathwise,
+        "sticking-the-landing": sticking_the_landing,
+        "doubly-reparameterised": doubly_reparameterised,
+        "score": score_function,
+    },
+)
+"""Gradient estimators by name."""
 
 __all__ = [
     "BOUNDS",

@@ -14,7 +14,6 @@ from torch import Tensor
 from jensen.bounds.importance import iwae
 from jensen.bounds.terms import PATHWISE, Draw, HasTerms, Samples, Terms
 from jensen.errors import BoundError
-from jensen.registry import Registry
 from jensen.training import Batch
 
 Bound = Callable[[Terms], Tensor]
@@ -191,15 +190,3 @@ def score_function(model: HasTerms, batch: Batch, bound: Bound, samples: Samples
     for density in log_posterior.values():
         score = score + density
     return Estimate(value + ((signal + 1 / samples) * score).sum(0), terms)
-
-
-GRADIENTS: Registry[GradientEstimator] = Registry(
-    "gradient",
-    {
-        "pathwise": pathwise,
-        "sticking-the-landing": sticking_the_landing,
-        "doubly-reparameterised": doubly_reparameterised,
-        "score": score_function,
-    },
-)
-"""Gradient estimators by name."""

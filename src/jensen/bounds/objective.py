@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from jensen.bounds.elbo import elbo
-from jensen.bounds.gradients import Bound, GradientEstimator, pathwise, score_function
+from jensen.bounds.gradients import (
+    Bound,
+    GradientEstimator,
+    doubly_reparameterised,
+    pathwise,
+    score_function,
+)
+from jensen.bounds.importance import iwae
 from jensen.bounds.terms import HasTerms, Samples, Terms
 from jensen.bounds.weighted import weighted_elbo
 from jensen.errors import BoundError
@@ -26,7 +33,8 @@ class VariationalObjective(nn.Module):
         warm_up: Epochs over which the weight of the KL grows from 0 to beta; likewise while it lasts.
 
     Raises:
-        BoundError: For free bits with the score-function gradient.
+        BoundError: For free bits with the score-function gradient; for any weighing of the KL, or another bound
+            than ``iwae``, with the doubly reparameterised one.
     """
 
     def __init__(
@@ -46,6 +54,18 @@ class VariationalObjective(nn.Module):
                 "free bits weigh a datum's KL by the mean over its batch, so the score-function gradient, "
                 "which credits a draw with its own datum's bound alone, is biased; use beta or warm_up"
             )
+        if estimator is doubly_reparameterised:
+            if bound is not iwae:
+                raise BoundError(
+                    "the doubly reparameterised gradient is that of the IWAE bound; use bound=iwae, or the "
+                    "path-wise gradient"
+                )
+            if beta != 1 or free_bits > 0 or warm_up > 0:
+                raise BoundError(
+                    "beta, free_bits and warm_up replace the bound by a weighted ELBO, and the doubly "
+                    f"reparameterised gradient is that of the IWAE bound; got beta={beta:g}, "
+                    f"free_bits={free_bits:g}, warm_up={warm_up:g}. Leave them out, or use the path-wise gradient"
+                )
         self.model = model
         self.bound = bound
         self.estimator = estimator

@@ -1,6 +1,6 @@
 """What the commands do: read, call the library, write, print."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -29,24 +29,26 @@ def fit(
     valid: str | None,
     resume: bool,
     stream: bool | None,
+    logs: Sequence[str],
     target: str | int | None,
     seed: int,
     device: str,
     as_json: bool,
 ) -> Run:
     """Fits a recipe to data and keeps it in a folder."""
+    extra = loggers(logs)
     train = obtain(data, "train", target, was_streamed(out) if resume and stream is None else stream)
     with FitBar() as bar:
         run = runs.fit(
             train,
             model,
             options,
-            valid=_validation(data, train, valid, target),
+            valid=validation(data, train, valid, target),
             seed=seed,
             device=device,
             folder=out,
             resume=resume,
-            watcher=bar,
+            watcher=runs.Several(bar, *extra) if extra else bar,
         )
     last = run.history[-1]
     result = {
@@ -253,9 +255,15 @@ def _open(
     return Run.load(folder, device), obtain(data, "test", target, stream)
 
 
-def _validation(
+def loggers(names: Sequence[str]) -> list[runs.Watcher]:
+    """A new logger of each name; named twice, it is there once."""
+    return [runs.LOGGERS[name]() for name in dict.fromkeys(names)]
+
+
+def validation(
     data: str, train: Dataset | Stored, valid: str | None, target: str | int | None
 ) -> Dataset | float | None:
+    """The validation data: the known set's own, what was asked for, or a tenth."""
     if valid is None:
         if data in KNOWN and "valid" in KNOWN[data].splits:
             return load(data, "valid")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jensen.cli.options import Data, Device, Json, Out, RunFolder, Seed, Stream, Target, column, pairs
+from jensen.cli.options import Data, Device, Json, Log, Out, RunFolder, Seed, Stream, Target, column, pairs
 
 app = typer.Typer(
     name="jensen",
@@ -66,6 +66,7 @@ def fit(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the fit in RUN.")] = False,
+    log: Log = None,
     target: Target = None,
     stream: Stream = None,
     seed: Seed = 0,
@@ -86,6 +87,7 @@ def fit(
         valid=valid,
         resume=resume,
         stream=stream,
+        logs=log or [],
         target=column(target),
         seed=seed,
         device=device,
@@ -219,6 +221,86 @@ def report(
     from jensen.cli import actions
 
     actions.report(run, data, target=column(target), seed=seed, device=device, as_json=json)
+
+
+@app.command()
+def compare(
+    data: Data,
+    models: Annotated[
+        str,
+        typer.Option("--models", help="Named models, with commas; LABEL=NAME for more than one of a kind."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the Runs, the table and the report.")] = Path(
+        "comparison"
+    ),
+    seeds: Annotated[int, typer.Option("--seeds", help="Fits of each model.")] = 3,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="The budget: passes over the data, at most.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="The budget: training time of each fit, about.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of all models, or of one.", metavar="[LABEL.]KEY=VALUE"),
+    ] = None,
+    valid: Annotated[
+        str | None,
+        typer.Option(
+            "--valid",
+            help="Validation data, or the part of the data to hold out; by default the known set's own, else 0.1.",
+            metavar="DATA|FRACTION",
+        ),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            "--test",
+            help="Data to judge on, or the part of the data to hold out; by default the known set's own, else 0.2.",
+            metavar="DATA|FRACTION",
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", help="Importance samples for each test datum.", min=1)
+    ] = 1000,
+    log: Log = None,
+    target: Target = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Compare models under one budget: several fits of each, one table, one report."""
+    from jensen.cli import comparing
+
+    comparing.compare(
+        data,
+        [name.strip() for name in models.split(",") if name.strip()],
+        out,
+        seeds=seeds,
+        epochs=epochs,
+        minutes=minutes,
+        settings=pairs(settings or []),
+        valid=valid,
+        test=test,
+        samples=samples,
+        logs=log or [],
+        target=column(target),
+        seed=seed,
+        device=device,
+        as_json=json,
+    )
+
+
+@app.command()
+def watch(
+    run: Annotated[Path, typer.Argument(help="The folder of a Run, or one that holds some.", metavar="RUN")],
+    once: Annotated[bool, typer.Option("--once", help="Look once, and leave.")] = False,
+    json: Json = False,
+) -> None:
+    """Show how a fit in progress is doing, or how it ended."""
+    from jensen.cli.watching import watch as show
+
+    show(run, once=once, as_json=json)
 
 
 @app.command()

@@ -25,6 +25,10 @@ Target = Annotated[
     str | None,
     typer.Option("--target", help="Column of a table that holds labels, by name or place (-1: last)."),
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option("--log", help="Write for another program, too: tensorboard, mlflow.", metavar="NAME"),
+]
 
 
 def column(target: str | None) -> str | int | None:

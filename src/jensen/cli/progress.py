@@ -31,10 +31,15 @@ def _progress(*columns: TextColumn) -> Progress:
 class FitBar:
     """A watcher of a fit: epochs, the bound on training and validation data, the rate, the time left.
 
-    Use it as a context manager. Without a terminal there is no bar, only a line at the start and one at an early end.
+    It is there from a fit's start to its end. Without a terminal there is no bar, only a line at the start and one at
+    an early end.
+
+    Args:
+        label: What the bar begins with, where there are several fits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, label: str = "") -> None:
+        self.label = label
         self.progress = _progress(TextColumn("{task.fields[numbers]}"))
         self.task: TaskID | None = None
         self.epochs = 0
@@ -53,16 +58,17 @@ class FitBar:
     def start(self, run: Run, data: int, epochs: int, done: int) -> None:
         """A fit begins; says which likelihood was chosen."""
         self.epochs = epochs
+        self.progress.start()
         stream = run.about["stream"]
         files = "" if stream is None else "a file" if stream["shards"] == 1 else f"{stream['shards']} files"
         where = f", streamed from {files} on disk" if files else ""
         self.progress.console.print(
-            f"{run.recipe} on {run.about['data']}: {data} data of shape {run.schema.event_shape} "
+            f"{self.label}{run.recipe} on {run.about['data']}: {data} data of shape {run.schema.event_shape} "
             f"({run.schema.kind}){where}, likelihood {run.config.likelihood}, {epochs} epochs at most, "
             f"on {run.about['device']}"
         )
         self.task = self.progress.add_task(
-            f"epoch {done}/{epochs}", total=data * epochs, completed=data * done, numbers=""
+            f"{self.label}epoch {done}/{epochs}", total=data * epochs, completed=data * done, numbers=""
         )
 
     def step(self, data: int) -> None:
@@ -80,11 +86,17 @@ class FitBar:
         numbers += f" nats, {epoch.rate:,.0f} data/s"
         if epoch.skipped:
             numbers += f", {epoch.skipped} steps skipped"
-        self.progress.update(self.task, description=f"epoch {epoch.number}/{self.epochs}", numbers=numbers)
+        self.progress.update(
+            self.task, description=f"{self.label}epoch {epoch.number}/{self.epochs}", numbers=numbers
+        )
         if epoch.status not in ("running", "finished"):
             self.progress.console.print(
-                f"{epoch.status} after {epoch.number} epochs; the best weights are kept"
+                f"{self.label}{epoch.status} after {epoch.number} epochs; the best weights are kept"
             )
+
+    def end(self, error: BaseException | None) -> None:
+        """Leaves the bar as it is."""
+        self.progress.stop()
 
 
 @contextmanager

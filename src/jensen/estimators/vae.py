@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -23,7 +23,7 @@ from jensen.seeding import seeded
 Array = NDArray[Any]
 
 
-class VAE(TransformerMixin, DensityMixin, BaseEstimator):
+class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
     r"""A variational autoencoder: a density p(x) = E_p(z)[p(x|z)] and an embedding E_q[z|x].
 
     It maximises a lower bound on log p(x),
@@ -190,6 +190,11 @@ class VAE(TransformerMixin, DensityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         self.run_.save(folder)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of columns of the embedding, by which scikit-learn names them vae0, vae1, ..."""
+        return self.run_.config.latent_dim
 
     @property
     def _exact_model(self) -> LatentVariableModel:

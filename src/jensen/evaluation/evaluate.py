@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import log, prod, sqrt
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from jensen.data import Moments
 from jensen.errors import ShapeError
 from jensen.evaluation.importance import MEMORY, ImportancePass, importance_pass
-from jensen.evaluation.latents import ACTIVE, kl_per_dimension, posterior_means, reconstruction_error
+from jensen.evaluation.latents import ACTIVE, kl_per_dimension, posterior_means, reconstruction_errors
 from jensen.models import Model
 
 Numbers = dict[str, float | int | list[float] | None]
@@ -40,6 +41,9 @@ def evaluate(
         Means over the data, nats a datum unless the name says otherwise: ``elbo``; ``nll`` (minus the
         importance-sampled log p(x), in expectation an upper bound on the true value);
         ``nll_standard_error`` (of importance sampling); ``nll_test_standard_error`` (over data);
+        ``elbo_test_standard_error``, ``gap_test_standard_error``, ``log_likelihood_test_standard_error``,
+        ``kl_test_standard_error`` and ``reconstruction_error_test_standard_error`` (over data, too; they include
+        what the draws add, and are None for a single datum);
         ``gap`` (what importance sampling finds of the gap of the ELBO: a lower bound on it in expectation);
         ``log_likelihood`` and ``kl`` (the ELBO's two terms); ``nats_per_dim``; ``bits_per_dim``; ``samples``;
         ``n``; ``active_units``; ``kl_per_dimension`` (None where there is no closed form);
@@ -52,13 +56,30 @@ def evaluate(
     """
     totals = _Totals()
     for number, some in enumerate([x] if isinstance(x, Tensor) else x):
-        result = importance_pass(
-            model, some, samples, seed=part_seed(seed, number), memory=memory, on_data=on_data
+        totals.add(
+            model,
+            some,
+            importance_pass(
+                model, some, samples, seed=part_seed(seed, number), memory=memory, on_data=on_data
+            ),
         )
-        totals.add(model, some, result)
-    if totals.evidence is None:
-        raise ShapeError("there are no data to evaluate; got no parts")
     return totals.numbers(samples)
+
+
+def summarise(model: Model, x: Float[Tensor, "n *event"], result: ImportancePass) -> Numbers:
+    """The numbers of ``evaluate``, from a pass that was made already.
+
+    Args:
+        model: The model of the pass.
+        x: Its data, (n, *event).
+        result: What the pass gave for each datum.
+
+    Returns:
+        See ``evaluate``.
+    """
+    totals = _Totals()
+    totals.add(model, x, result)
+    return totals.numbers(result.samples)
 
 
 def part_seed(seed: int | None, number: int) -> int | None:
@@ -71,55 +92,74 @@ def part_seed(seed: int | None, number: int) -> int | None:
     return None if seed is None else (seed + 1_000_003 * number) % 2**63
 
 
+_COLUMNS = ("elbo", "evidence", "gap", "log_likelihood", "kl", "reconstruction_error")
+
+
 @dataclass
 class _Totals:
-    """Sums over the data so far, or moments where a spread is wanted."""
+    """Moments over the data so far."""
 
     cells: int = 0
-    elbo: float = 0.0
-    log_likelihood: float = 0.0
-    squared_error: float = 0.0
     squared_standard_errors: float = 0.0
-    evidence: Moments | None = None
+    data: Moments | None = None
     means: Moments | None = None
     kl: Tensor | None = None
 
     def add(self, model: Model, x: Tensor, result: ImportancePass) -> None:
         """Takes note of a part."""
         self.cells = prod(x.shape[1:])
-        self.elbo += float(result.elbo.sum())
-        self.log_likelihood += float(result.log_likelihood.sum())
-        self.squared_error += reconstruction_error(model, x) * x.numel()
         self.squared_standard_errors += float(result.standard_error.square().sum())
         kl = kl_per_dimension(model, x)
         if kl is not None:
             kl = kl.double() * len(x)
             self.kl = kl if self.kl is None else self.kl + kl
-        evidence = Moments.of(result.evidence.cpu().numpy()[:, None])
-        self.evidence = evidence if self.evidence is None else self.evidence.merged(evidence)
+        columns = [
+            result.elbo,
+            result.evidence,
+            result.evidence - result.elbo,
+            result.log_likelihood,
+            result.log_likelihood - result.elbo,
+            reconstruction_errors(model, x).to(result.elbo),
+        ]
+        data = Moments.of(torch.stack(columns, 1).cpu().numpy())
+        self.data = data if self.data is None else self.data.merged(data)
         means = Moments.of(posterior_means(model, x).cpu().numpy())
         self.means = means if self.means is None else self.means.merged(means)
 
     def numbers(self, samples: int) -> Numbers:
-        """What ``evaluate`` returns."""
-        assert self.evidence is not None, "there were data"
-        assert self.means is not None, "there were data"
-        n = self.evidence.count
-        nll, elbo, log_likelihood = -float(self.evidence.mean[0]), self.elbo / n, self.log_likelihood / n
-        spread = float(self.evidence.variance(correction=1)[0])
+        """What ``evaluate`` returns.
+
+        Raises:
+            ShapeError: If there were no data.
+        """
+        if self.data is None or self.means is None:
+            raise ShapeError("there are no data to evaluate; got no parts")
+        n = self.data.count
+        mean = dict(zip(_COLUMNS, self.data.mean.tolist(), strict=True))
+        spread = self.data.variance(correction=1) / n
+        error = {
+            name: sqrt(value) if n > 1 else None
+            for name, value in zip(_COLUMNS, spread.tolist(), strict=True)
+        }
+        nll = -mean["evidence"]
         return {
-            "elbo": elbo,
+            "elbo": mean["elbo"],
+            "elbo_test_standard_error": error["elbo"],
             "nll": nll,
             "nll_standard_error": sqrt(self.squared_standard_errors) / n,
-            "nll_test_standard_error": sqrt(spread / n) if n > 1 else None,
-            "gap": -nll - elbo,
-            "log_likelihood": log_likelihood,
-            "kl": log_likelihood - elbo,
+            "nll_test_standard_error": error["evidence"],
+            "gap": mean["gap"],
+            "gap_test_standard_error": error["gap"],
+            "log_likelihood": mean["log_likelihood"],
+            "log_likelihood_test_standard_error": error["log_likelihood"],
+            "kl": mean["kl"],
+            "kl_test_standard_error": error["kl"],
             "nats_per_dim": nll / self.cells,
             "bits_per_dim": nll / self.cells / log(2),
             "samples": samples,
             "n": n,
             "active_units": int((self.means.variance(correction=1) > ACTIVE).sum()) if n > 1 else 0,
             "kl_per_dimension": None if self.kl is None else (self.kl / n).tolist(),
-            "reconstruction_error": self.squared_error / n / self.cells,
+            "reconstruction_error": mean["reconstruction_error"],
+            "reconstruction_error_test_standard_error": error["reconstruction_error"],
         }

@@ -87,9 +87,17 @@ def reconstructions(
         return torch.cat([model.decode(model.encode(some).mean).mean for some in x.split(chunk)])
 
 
+def reconstruction_errors(
+    model: Model, x: Float[Tensor, "n *event"], chunk: int = 512
+) -> Float[Tensor, " n"]:
+    """Mean squared error a cell of what comes back from each datum's posterior mean, float64 (n,)."""
+    parts = [
+        (reconstructions(model, some, chunk) - some).double().square().flatten(1).mean(1)
+        for some in x.split(chunk)
+    ]
+    return torch.cat(parts)
+
+
 def reconstruction_error(model: Model, x: Float[Tensor, "n *event"], chunk: int = 512) -> float:
     """Mean squared error a cell of what comes back from the posterior mean, in the data's units squared."""
-    total = sum(
-        float((reconstructions(model, some, chunk) - some).double().square().sum()) for some in x.split(chunk)
-    )
-    return total / x.numel()
+    return float(reconstruction_errors(model, x, chunk).mean())

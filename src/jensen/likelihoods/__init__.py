@@ -22,7 +22,12 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
 """Called with a network, the shape of one datum and the family's options. ``output_count`` of the same options
 says how many numbers a cell the network has to return."""
 
+DENSITIES = frozenset({"normal", "continuous-bernoulli"})
+"""Likelihoods that give a density, not a probability: their nats depend on the data's unit and do not compare with
+those of the others."""
+
 __all__ = [
+    "DENSITIES",
     "LIKELIHOODS",
     "Bernoulli",
     "Categorical",

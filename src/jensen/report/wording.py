@@ -15,9 +15,6 @@ LIKELIHOODS = {
 }
 """What each likelihood is, in words."""
 
-DENSITIES = frozenset({"normal", "continuous-bernoulli"})
-"""Likelihoods that give a density, not a probability: their nats depend on the data's unit."""
-
 
 def decimals(value: float | int, error: float | None = None) -> int:
     """How many decimals to show: two digits of the error, else about four digits of the value.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from jensen.data import Dataset, Stored, binarise, check_matches, split, take
 from jensen.errors import DataError, FitError, RunError
 from jensen.models import LatentVariableModel
 from jensen.recipes import RECIPES
+from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.run import Run, make_folder, read_metrics, write_metrics
 from jensen.runs.storage import read_json, read_state, versions, write_json, write_state
 from jensen.runs.streams import batches, in_memory, layout
+from jensen.runs.watching import Several, Silent, Watcher
 from jensen.seeding import seeded
 from jensen.training import Epoch, Settings, Training
 from jensen.training import resolve as resolve_device
@@ -33,36 +35,6 @@ SAVE_EVERY = 10.0
 
 SAVE_WITHIN = 60.0
 """The same within an epoch, where it may be long."""
-
-
-@runtime_checkable
-class Watcher(Protocol):
-    """Who is told how a fit goes, such as a progress bar."""
-
-    def start(self, run: Run, data: int, epochs: int, done: int) -> None:
-        """A fit begins or goes on: so many data an epoch, so many epochs, so many of them done."""
-        ...
-
-    def step(self, data: int) -> None:
-        """A step took so many data."""
-        ...
-
-    def epoch(self, epoch: Epoch) -> None:
-        """An epoch is over."""
-        ...
-
-
-class Silent:
-    """A watcher that does nothing."""
-
-    def start(self, run: Run, data: int, epochs: int, done: int) -> None:
-        """Does nothing."""
-
-    def step(self, data: int) -> None:
-        """Does nothing."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Does nothing."""
 
 
 def fit(
@@ -90,7 +62,7 @@ def fit(
         device: "auto", "cpu" or "cuda".
         folder: Where to keep the Run while it grows; None keeps it in memory.
         resume: Whether to go on with the fit in the folder.
-        watcher: Who is told how it goes.
+        watcher: Who is told how it goes; ``Several(...)`` for more than one.
 
     Returns:
         The Run. After Ctrl-C too, with the best weights so far; ``history[-1]["status"]`` says so.
@@ -118,6 +90,7 @@ def fit(
     run = Run(recipe, config, dataset.schema, model, about=about)
     run.examples = _examples(dataset if valid is None else valid, seed)
     watcher = Silent() if watcher is None else watcher
+    watcher = watcher if folder is None else Several(watcher, Heartbeat())
     keeper: _Keeper | None = None
 
     def on_step(data: int) -> None:
@@ -142,18 +115,17 @@ def fit(
             watcher.epoch(epoch)
             if keeper is not None:
                 keeper.keep(last=epoch.status != "running")
-    except FitError:
-        if keeper is not None:
-            keeper.finish()
-        raise
-    except DataError:
-        if keeper is not None:
+    except BaseException as error:
+        if keeper is not None and isinstance(error, DataError):
             keeper.keep(last=True)
+        if keeper is not None and isinstance(error, FitError | DataError):
             keeper.finish()
+        watcher.end(error)
         raise
     run.model.eval()
     if keeper is not None:
         keeper.finish()
+    watcher.end(None)
     return run
 
 
@@ -274,7 +246,7 @@ def _about(
         "dynamic": dataset.dynamic,
         "n": len(dataset),
         "n_valid": 0 if valid is None else len(valid),
-        "checksum": _checksum(dataset, valid),
+        "checksum": checksum(dataset, valid),
         "seed": seed,
         "device": str(device),
         "threads": torch.get_num_threads(),
@@ -292,7 +264,7 @@ def _given(valid: Dataset | Stored | float | None) -> dict[str, Any] | None:
     return {"data": valid.name, "source": valid.source, "target": valid.target}
 
 
-def _checksum(*datasets: Dataset | Stored | None) -> int:
+def checksum(*datasets: Dataset | Stored | None) -> int:
     """Differs where data differ, as good as certainly."""
     result = 0
     for dataset in datasets:

@@ -1,9 +1,9 @@
 """What the numbers are, and what they are not."""
 
+from jensen.likelihoods import DENSITIES
 from jensen.report.markup import Markup, join, tag
 from jensen.report.material import Material
 from jensen.report.sections.section import Section
-from jensen.report.wording import DENSITIES
 
 
 def footnotes(material: Material) -> Section:

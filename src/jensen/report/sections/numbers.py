@@ -3,10 +3,11 @@
 from math import log, prod
 from typing import Any
 
+from jensen.likelihoods import DENSITIES
 from jensen.report.markup import Markup, join, table, tag
 from jensen.report.material import Material
 from jensen.report.sections.section import Section
-from jensen.report.wording import DENSITIES, decimals, exact
+from jensen.report.wording import decimals, exact
 
 
 def numbers(material: Material) -> Section:
@@ -52,6 +53,10 @@ def _rows(material: Material) -> list[tuple[str, str, Markup | str, str, str]]:
     over, drawn = n.get("nll_test_standard_error"), n["nll_standard_error"]
     density = run.config.likelihood in DENSITIES
 
+    def over_data(key: str) -> Markup | str:
+        error = n.get(f"{key}_test_standard_error")
+        return "–" if error is None else join(_error(error), " over data")
+
     def errors(unit: float | int) -> Markup:
         parts = join(_error(drawn / unit), " of sampling")
         return parts if over is None else join(_error(over / unit), " over data", tag("br"), parts)
@@ -70,22 +75,28 @@ def _rows(material: Material) -> list[tuple[str, str, Markup | str, str, str]]:
             "nats a datum",
             "minus log p(x), by importance sampling; smaller is better",
         ),
-        ("elbo", "ELBO", "–", "nats a datum", "lower bound on log p(x); larger is better"),
+        ("elbo", "ELBO", over_data("elbo"), "nats a datum", "lower bound on log p(x); larger is better"),
         (
             "gap",
             "gap",
-            "–",
+            over_data("gap"),
             "nats a datum",
             "log p(x) less ELBO: what the posterior's family and encoder cost",
         ),
-        ("log_likelihood", "log-likelihood", "–", "nats a datum", "the ELBO's first term: E log p(x|z)"),
-        ("kl", "KL", "–", "nats a datum", "the ELBO's second term: what the latents cost"),
+        (
+            "log_likelihood",
+            "log-likelihood",
+            over_data("log_likelihood"),
+            "nats a datum",
+            "the ELBO's first term: E log p(x|z)",
+        ),
+        ("kl", "KL", over_data("kl"), "nats a datum", "the ELBO's second term: what the latents cost"),
         ("nats_per_dim", "nats per dimension", errors(cells), "nats a cell", what),
         ("bits_per_dim", "bits per dimension", errors(cells * log(2)), "bits a cell", bits),
         (
             "reconstruction_error",
             "reconstruction error",
-            "–",
+            over_data("reconstruction_error"),
             "units² a cell",
             "mean squared error of what comes back from the posterior mean",
         ),

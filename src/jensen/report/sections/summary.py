@@ -1,14 +1,16 @@
 """The head of the report: what was fitted, how, and how good it is."""
 
 import re
+from collections.abc import Mapping
 from math import log, prod
 from typing import Any
 
+from jensen.likelihoods import DENSITIES
 from jensen.recipes import RECIPES
 from jensen.report.markup import Markup, join, tag
 from jensen.report.material import Material
 from jensen.report.sections.training import best_epoch, kept_weights, status
-from jensen.report.wording import DENSITIES, LIKELIHOODS, count, decimals, duration, exact, number
+from jensen.report.wording import LIKELIHOODS, count, decimals, duration, exact, number
 
 
 def summary(material: Material) -> Markup:
@@ -175,13 +177,18 @@ def _cards(material: Material) -> Markup:
             "Evidence lower bound (ELBO)",
             exact(n["elbo"], places),
             "nats",
-            "larger is better" if valid is None else f"best on validation data: {number(valid['elbo'], 1)}",
+            _over_data(n, "elbo")
+            + (
+                "larger is better"
+                if valid is None
+                else f"best on validation data: {number(valid['elbo'], 1)}"
+            ),
         ),
         (
             "Gap of the bound",
             exact(n["gap"], places),
             "nats",
-            "how far the ELBO lies below log p(x), at least",
+            _over_data(n, "gap") + "how far the ELBO lies below log p(x), at least",
         ),
         (
             "Active units",
@@ -193,10 +200,16 @@ def _cards(material: Material) -> Markup:
             "Reconstruction error",
             exact(n["reconstruction_error"]),
             "",
-            "mean squared error a cell, in the data's units squared",
+            _over_data(n, "reconstruction_error") + "mean squared error a cell, in the data's units squared",
         ),
     )
     return tag("div", *(_card(*card) for card in cards), class_="cards")
+
+
+def _over_data(numbers: Mapping[str, Any], key: str) -> str:
+    """The standard error of a number over the data, as the beginning of a line; nothing where there is none."""
+    error = numbers.get(f"{key}_test_standard_error")
+    return "" if error is None else f"± {number(error, decimals(error, error))} over data; "
 
 
 def _card(name: str, value: Any, unit: str, sub: str) -> Markup:
