@@ -53,7 +53,7 @@ def fit(
         "run": str(out),
         "model": model,
         "data": run.about["data"],
-        "streamed": run.about["stream"] is not None,
+        "streamed": run.about.get("stream") is not None,
         "likelihood": run.config.likelihood,
         "status": last["status"],
         "epochs": last["epoch"],
@@ -255,7 +255,7 @@ def _open(
 
 def _validation(
     data: str, train: Dataset | Stored, valid: str | None, target: str | int | None
-) -> Dataset | float | None:
+) -> Dataset | Stored | float | None:
     if valid is None:
         if data in KNOWN and "valid" in KNOWN[data].splits:
             return load(data, "valid")
@@ -263,7 +263,7 @@ def _validation(
     try:
         fraction = float(valid)
     except ValueError:
-        return load(valid, "valid", target=target)
+        return obtain(valid, "valid", target, None)
     if not 0 <= fraction < 1:
         raise ConfigError(f"--valid wants data, or a part of the data between 0 and 1; got {valid}")
     return fraction or None

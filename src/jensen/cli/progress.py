@@ -53,7 +53,7 @@ class FitBar:
     def start(self, run: Run, data: int, epochs: int, done: int) -> None:
         """A fit begins; says which likelihood was chosen."""
         self.epochs = epochs
-        stream = run.about["stream"]
+        stream = run.about.get("stream")
         files = "" if stream is None else "a file" if stream["shards"] == 1 else f"{stream['shards']} files"
         where = f", streamed from {files} on disk" if files else ""
         self.progress.console.print(
