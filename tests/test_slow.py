@@ -79,8 +79,8 @@ def test_a_categorical_model_beats_independent_cells() -> None:
 FITTING = """
 import sys, torch
 from jensen.data import known
-from jensen.runs import fitting, fit
-fitting.SAVE_EVERY = 0.0
+from jensen.runs import keeping, fit
+keeping.SAVE_EVERY = 0.0
 torch.set_num_threads(1)
 fit(known("digits"), "vae", {"epochs": 30, "hidden": 32}, valid=known("digits", "valid"), device="cpu",
     folder=sys.argv[1], resume=True)

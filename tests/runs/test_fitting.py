@@ -205,7 +205,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("write", range(1, 21, 3))
 def test_killed_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int) -> None:
-    monkeypatch.setattr("jensen.runs.fitting.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("jensen.runs.keeping.SAVE_EVERY", 0.0)
     dataset, options = dataset_of("real"), {**OPTIONS, "epochs": 4}
     writes = 0
 
@@ -236,9 +236,9 @@ import os, signal, sys
 import torch
 torch.set_num_threads(1)
 from conftest import made
-from jensen.runs import Silent, fit, fitting
+from jensen.runs import Silent, fit, keeping
 
-fitting.SAVE_EVERY = 0.0
+keeping.SAVE_EVERY = 0.0
 
 class Killer(Silent):
     steps = 0
@@ -256,7 +256,7 @@ def test_a_killed_process_leaves_a_run_that_loads_and_resumes(tmp_path: Path) ->
     tests = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "run")],
-        env={**os.environ, "PYTHONPATH": str(tests)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent / "src")])},
         capture_output=True,
         text=True,
         timeout=120,
@@ -361,7 +361,7 @@ def test_same_seed_same_fit_and_another_seed_another() -> None:
 
 
 def test_keeping_a_folder_does_not_change_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jensen.runs.fitting.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("jensen.runs.keeping.SAVE_EVERY", 0.0)
     dataset = dataset_of("dynamic")
     kept = fit(dataset, options=OPTIONS, valid=0.2, folder=tmp_path)
     assert_same_fit(kept, fit(dataset, options=OPTIONS, valid=0.2))

@@ -76,8 +76,8 @@ def test_a_fit_killed_within_an_epoch_goes_on_from_its_last_save(
             if self.steps > step:
                 raise Killed
 
-    monkeypatch.setattr("jensen.runs.fitting.SAVE_WITHIN", 0.0)
-    monkeypatch.setattr("jensen.runs.fitting.SAVE_EVERY", 1e9)
+    monkeypatch.setattr("jensen.runs.keeping.SAVE_WITHIN", 0.0)
+    monkeypatch.setattr("jensen.runs.keeping.SAVE_EVERY", 1e9)
     data, arguments = data_in(tmp_path / "x", "uint8"), {"options": {**OPTIONS, "dropout": 0.3}, "valid": 0.2}
     with pytest.raises(Killed):
         fit(data(), **arguments, folder=tmp_path / "run", watcher=Killer())

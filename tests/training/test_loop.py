@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from jensen.errors import FitError
-from jensen.training import ArrayBatches, Epoch, Training, loop
-from jensen.training.loop import Guard
+from jensen.training import ArrayBatches, Epoch, Training
+from jensen.training import guard as guards
+from jensen.training.guard import Guard
 from training.examples import N, Regression, data, settings, training, weights
 
 STEPS = 12
@@ -220,7 +221,7 @@ def test_without_the_guard_they_are_not_left_out() -> None:
 def test_nothing_but_such_steps_ends_the_fit_with_the_best_weights(
     monkeypatch: pytest.MonkeyPatch, clip_norm: float | None
 ) -> None:
-    monkeypatch.setattr(loop, "PERSISTENT", 4)
+    monkeypatch.setattr(guards, "PERSISTENT", 4)
     objective = Regression(broken=range(2 * STEPS, 10_000))
     validation = Scripted([1.0, 0.5])
     validation.objective = objective
@@ -238,7 +239,7 @@ def test_nothing_but_such_steps_ends_the_fit_with_the_best_weights(
 
 def test_the_end_of_an_epoch_is_where_they_are_noticed_at_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of all steps are borne, here 60 of 600."""
-    monkeypatch.setattr(loop, "PERSISTENT", 1000)
+    monkeypatch.setattr(guards, "PERSISTENT", 1000)
     fit = training(Regression(broken=range(10_000)), epochs=50)
     with pytest.raises(FitError, match="for 60 steps in a row"):
         finish(fit)
@@ -252,7 +253,7 @@ def test_a_short_fit_bears_a_few_such_steps() -> None:
 
 
 def test_now_and_then_such_a_step_does_not_end_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "PERSISTENT", 7)
+    monkeypatch.setattr(guards, "PERSISTENT", 7)
     broken = [step for step in range(6 * STEPS) if step % 7]
     assert finish(training(Regression(broken=broken)))[-1].skipped == len(broken)
 

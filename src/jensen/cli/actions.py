@@ -262,12 +262,8 @@ def loggers(names: Sequence[str]) -> list[runs.Watcher]:
 
 def validation(
     data: str, train: Dataset | Stored, valid: str | None, target: str | int | None
-<<<<<<< HEAD
-) -> Dataset | float | None:
-    """The validation data: the known set's own, what was asked for, or a tenth."""
-=======
 ) -> Dataset | Stored | float | None:
->>>>>>> h-stream
+    """The validation data: the known set's own, what was asked for, or a tenth."""
     if valid is None:
         if data in KNOWN and "valid" in KNOWN[data].splits:
             return load(data, "valid")

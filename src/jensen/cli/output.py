@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -23,13 +24,15 @@ def finite(value: Any) -> Any:
 
 
 def show(result: Mapping[str, Any], as_json: bool, title: str = "") -> None:
-    """Prints a result.
+    """Prints a result; of several processes started by ``torchrun`` the first one does.
 
     Args:
         result: Names and values.
         as_json: Whether as one JSON object on standard output, or as a table.
         title: Of the table.
     """
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
     if as_json:
         print(json.dumps(finite(result)))
         return

@@ -8,6 +8,7 @@ from torch import nn
 
 from jensen.nets.activations import ACTIVATIONS
 from jensen.nets.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from jensen.nets.economy import Checkpointed, HalfPrecision, compiled
 from jensen.nets.log1p import Log1p
 from jensen.nets.mlp import MLP
 from jensen.nets.rescale import DropInputs, Rescale
@@ -55,11 +56,14 @@ __all__ = [
     "ARCHITECTURES",
     "MLP",
     "Architecture",
+    "Checkpointed",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "DropInputs",
+    "HalfPrecision",
     "Log1p",
     "Rescale",
     "Residual",
     "ResidualMLP",
+    "compiled",
 ]

@@ -73,6 +73,18 @@ class VAEConfig(BaseModel):
         10, gt=0, description="validations without a significant improvement until training stops"
     )
     validate_every: int = Field(1, gt=0, description="epochs from one validation to the next")
+    accumulate: int = Field(
+        1, gt=0, description="parts in which a batch is taken, one after the other, to save memory"
+    )
+    precision: Literal["32", "bf16-mixed"] = Field(
+        "32", description="of the networks' products in training; probabilities keep 32 bits"
+    )
+    checkpointing: bool = Field(
+        False, description="whether activations are computed again in the backward pass, to save memory"
+    )
+    compile: bool = Field(
+        False, description="whether torch.compile turns the networks into code of their own"
+    )
 
     @model_validator(mode="after")
     def _names_exist(self) -> "VAEConfig":

@@ -10,7 +10,7 @@ from jensen.data import Schema, Stored
 from jensen.errors import ConfigError, SupportError
 from jensen.likelihoods import LIKELIHOODS, Likelihood
 from jensen.models import LatentVariableModel
-from jensen.nets import ARCHITECTURES, DropInputs, Log1p, Rescale
+from jensen.nets import ARCHITECTURES, Checkpointed, DropInputs, HalfPrecision, Log1p, Rescale, compiled
 from jensen.posteriors import POSTERIORS
 from jensen.priors import PRIORS
 from jensen.recipes.config import VAEConfig
@@ -92,6 +92,8 @@ def assemble(config: VAEConfig, schema: Schema, x: Tensor | Stored | None = None
     encoder = architecture.encoder(event, posterior.parameter_shape(config.latent_dim), **settings)
     decoder = architecture.decoder((config.latent_dim,), (outputs, *event), **reverse)
 
+    encoder, decoder = (_economic(network, config, fitting=x is not None) for network in (encoder, decoder))
+
     likelihood: Likelihood = family(decoder, event, **options)
     if x is not None:
         _check(likelihood, x)
@@ -113,6 +115,15 @@ def objective(model: LatentVariableModel, config: VAEConfig) -> VariationalObjec
         free_bits=config.free_bits,
         warm_up=config.kl_warm_up,
     )
+
+
+def _economic(network: nn.Module, config: VAEConfig, *, fitting: bool) -> nn.Module:
+    """The network as it is to be computed."""
+    if config.compile and fitting:
+        network = compiled(network)
+    if config.checkpointing:
+        network = Checkpointed(network)
+    return HalfPrecision(network) if config.precision == "bf16-mixed" else network
 
 
 def _gradient(config: VAEConfig) -> str:

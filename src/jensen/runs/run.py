@@ -25,7 +25,7 @@ from jensen.runs.storage import (
 from jensen.seeding import seeded
 from jensen.training import resolve as resolve_device
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's layout."""
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     Args:
         path: Where.
         content: What.
+
+    Raises:
+        RunError: If it can't be written, as where the disk is full; what was there before is there still.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -30,8 +34,14 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RunError(
+                f"can't write {path}: {error.strerror or error}; what was saved before is there still. Make room, "
+                "or mend what is wrong with the disk, and go on by --resume (resume=True)"
+            ) from error
         raise
 
 

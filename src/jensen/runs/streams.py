@@ -12,28 +12,37 @@ from jensen.data import Dataset, Stored, binarise, fits_memory
 from jensen.errors import DataError, SupportError
 from jensen.runs.run import Run
 from jensen.runs.storage import read_json
-from jensen.training import ArrayBatches, Batches, StreamBatches, streams
+from jensen.training import ArrayBatches, Batches, Engine, StreamBatches, streams
 
 STREAM_VALID = 10_000
 """Most data to validate on of those that stay on disk, where nobody asks for more."""
 
 
-def batches(dataset: Dataset | Stored, batch_size: int, seed: int, device: torch.device) -> Batches:
+def batches(dataset: Dataset | Stored, batch_size: int, seed: int, engine: Engine) -> Batches:
     """The batches of a fit.
 
     Args:
         dataset: In memory, where they are sliced by index, or on disk, from where they are read ahead.
-        batch_size: Data in a batch.
+        batch_size: Data in a batch, of which each process gets its share; it has to be a multiple of them.
         seed: Of the shuffles.
-        device: Where the batches are wanted.
+        engine: Where the batches are wanted, and by how many processes.
 
     Returns:
         The batches.
     """
+    rank, world_size = engine.rank, engine.world_size
     if isinstance(dataset, Stored):
-        return StreamBatches(dataset, batch_size, seed, device=device)
-    x = torch.as_tensor(dataset.x).to(device)
-    return ArrayBatches(x, batch_size, seed, transform=binarise if dataset.dynamic else None)
+        return StreamBatches(
+            dataset, batch_size // world_size, seed, device=engine.device, rank=rank, world_size=world_size
+        )
+    return ArrayBatches(
+        torch.as_tensor(dataset.x).to(engine.device),
+        batch_size // world_size,
+        seed,
+        transform=binarise if dataset.dynamic else None,
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 def in_memory(dataset: Dataset | Stored) -> Dataset:

@@ -2,24 +2,28 @@
 
 from jensen.training.averaging import WeightAverage
 from jensen.training.batches import ArrayBatches, Batch, Batches, Progress
-from jensen.training.engine import Device, resolve
+from jensen.training.engine import Alone, Device, Engine, engine, processes, resolve
 from jensen.training.loop import Epoch, Training
 from jensen.training.settings import Settings
 from jensen.training.stopping import EarlyStopping
 from jensen.training.streams import Blocks, StreamBatches
 
 __all__ = [
+    "Alone",
     "ArrayBatches",
     "Batch",
     "Batches",
     "Blocks",
     "Device",
     "EarlyStopping",
+    "Engine",
     "Epoch",
     "Progress",
     "Settings",
     "StreamBatches",
     "Training",
     "WeightAverage",
+    "engine",
+    "processes",
     "resolve",
 ]

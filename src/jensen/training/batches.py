@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from jensen.errors import ConfigError
+
 
 class Batch(NamedTuple):
     """What a model gets at once.
@@ -59,11 +61,18 @@ class ArrayBatches:
 
     Args:
         x: Data (n, *event) in any dtype; batches are converted to floating point.
-        batch_size: Data in a batch; the last one of an epoch may be smaller.
+        batch_size: Data in a batch of this process; the last one of an epoch may be smaller or, by less than a row
+            for each process, larger.
         seed: Of the shuffles; each epoch has one of its own.
         context: (n, *context) or None.
         observed: (n, *event) or None.
         transform: Applied to the data of a batch before conversion, as for fresh binarisation.
+        rank: The number of this process.
+        world_size: How many processes there are; together they get at a step what one gets whose batches are
+            ``world_size`` times as large.
+
+    Raises:
+        ConfigError: If there are fewer data than processes.
     """
 
     def __init__(
@@ -75,11 +84,17 @@ class ArrayBatches:
         context: Float[Tensor, "n *context"] | None = None,
         observed: Bool[Tensor, "n *event"] | None = None,
         transform: Callable[[Tensor], Tensor] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
+        if len(x) < world_size:
+            raise ConfigError(f"{world_size} processes can't share {len(x)} data; start fewer, or add data")
         self.x = x
         self.context = context
         self.observed = observed
-        self.batch_size = min(batch_size, len(x))
+        self.batch_size = min(batch_size, -(-len(x) // world_size))
+        self.rank = rank
+        self.world_size = world_size
         self.seed = seed
         self.transform = transform
 
@@ -89,8 +104,10 @@ class ArrayBatches:
         return self.x.device
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
-        return -(-len(self.x) // self.batch_size)
+        """Batches in an epoch, the same number for every process."""
+        full, rest = divmod(len(self.x), self.batch_size * self.world_size)
+        # Too few for every process to get one of them: they go into the batch before.
+        return max(1, full + (rest >= self.world_size))
 
     def epoch(self, number: int, done: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, in an order that depends on the seed and the epoch's number alone.
@@ -104,7 +121,10 @@ class ArrayBatches:
         """
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
         order = torch.randperm(len(self.x), generator=generator).to(self.x.device)
-        for index in order.split(self.batch_size)[done:]:
+        together = self.batch_size * self.world_size
+        for step in range(done, len(self)):
+            end = len(order) if step + 1 == len(self) else (step + 1) * together
+            index = order[step * together + self.rank : end : self.world_size]
             x = self.x.index_select(0, index)
             if self.transform is not None:
                 x = self.transform(x)

@@ -2,24 +2,28 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, cast
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from jensen.errors import DataError, FitError
+from jensen.training import guard as guards
 from jensen.training.averaging import WeightAverage
-from jensen.training.batches import Batches, Progress
-from jensen.training.engine import engine
-from jensen.training.interrupt import interruptible
+from jensen.training.batches import Batch, Batches, Progress
+from jensen.training.engine import Alone, Engine
+from jensen.training.guard import Guard
+from jensen.training.interrupt import Stop, interruptible
+from jensen.training.memory import saying_what_to_lower
 from jensen.training.randomness import Randomness
 from jensen.training.records import Records
 from jensen.training.settings import Settings
 from jensen.training.stopping import EarlyStopping
 
-PERSISTENT = 100
-"""Non-finite steps in a row after which a fit gives up, and steps from one look at them to the next."""
+AGREE_EVERY = 10
+"""Steps after which several processes ask each other whether to stop."""
 
 Status = Literal["running", "finished", "stopped early", "interrupted"]
 
@@ -53,65 +57,6 @@ class Epoch:
     best: bool
 
 
-@dataclass
-class Guard:
-    """Skips steps with a non-finite gradient and clips long ones, inside the optimiser's own kernel.
-
-    Fused Adam divides the gradient by ``grad_scale`` and does nothing where ``found_inf`` is one; setting both
-    costs no pass over the weights and no wait for the device.
-    """
-
-    optimiser: torch.optim.Optimizer
-    parameters: list[nn.Parameter]
-    clip_norm: float | None
-    active: bool
-    patience: int = PERSISTENT
-    skipped: Tensor = field(init=False)
-    in_a_row: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        device = self.parameters[0].device
-        self.skipped = torch.zeros((), device=device)
-        self.in_a_row = torch.zeros((), device=device)
-
-    @torch.no_grad()
-    def prepare(self) -> None:
-        """Looks at the gradients before a step."""
-        if not self.active and self.clip_norm is None:
-            return
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        optimiser = cast(Any, self.optimiser)
-        if self.clip_norm is not None:
-            optimiser.grad_scale = (norm / self.clip_norm).clamp(min=1.0).float()
-        if self.active:
-            found_inf = (~norm.isfinite()).float()
-            optimiser.found_inf = found_inf
-            self.skipped += found_inf
-            self.in_a_row.add_(1).mul_(found_inf)
-
-    def check(self) -> None:
-        """Gives up if nothing but non-finite steps come; waits for the device.
-
-        Raises:
-            FitError: In that case.
-        """
-        if self.active and float(self.in_a_row) >= self.patience:
-            self.give_up()
-
-    def give_up(self) -> NoReturn:
-        """Says why training can't go on.
-
-        Raises:
-            FitError: Always.
-        """
-        raise FitError(
-            f"the gradient was not finite for {int(self.in_a_row)} steps in a row, so training can't go on; "
-            "lower learning_rate, rescale the data, or look for values that the likelihood gives no "
-            "probability. The best weights so far are kept"
-        )
-
-
 class Training:
     """A fit in progress: its state, and a loop that moves it on epoch by epoch.
 
@@ -122,7 +67,9 @@ class Training:
         seed: Of everything random in the steps.
         validate: Returns the bound in nats for each validation datum; called in evaluation mode with the
             average weights in place.
-        on_step: Called after each step, as a progress bar wants; it gets the number of data.
+        on_step: Called after each step, as a progress bar wants; it gets the number of data that all processes
+            took.
+        engine: What it runs on; by default this process by itself.
 
     Attributes:
         objective: The module; after the last epoch it has the weights that are to be kept.
@@ -138,8 +85,10 @@ class Training:
         seed: int = 0,
         validate: Callable[[], Tensor] | None = None,
         on_step: Callable[[int], None] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         device = batches.device
+        self.engine: Engine = Alone(device) if engine is None else engine
         self.objective = objective.to(device)
         self.batches = batches
         self.settings = settings
@@ -153,13 +102,13 @@ class Training:
             parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         # A short fit has no hundred steps to lose.
-        patience = min(PERSISTENT, max(3, self.total_steps // 10))
+        patience = min(guards.PERSISTENT, max(3, self.total_steps // 10))
         self.guard = Guard(self.optimiser, parameters, settings.clip_norm, settings.guard, patience)
         self.average = None if settings.averaging is None else WeightAverage(objective, settings.averaging)
         self.stopping = EarlyStopping(settings.patience)
         self.randomness = Randomness(seed, device)
         self.best: dict[str, Tensor] | None = None
-        self.records = Records()
+        self.records = Records(self.engine.total)
         self.unfinished: dict[str, Tensor] = {}
 
     def run(self) -> Iterator[Epoch]:
@@ -173,12 +122,7 @@ class Training:
             FitError: If the gradient stays non-finite; the objective has its best weights then too.
             DataError: If data on disk can't be read any more; likewise, and the state is that after the last step.
         """
-        fabric = engine(self.batches.device)
-        forward, optimiser = fabric.setup(self.objective, self.optimiser)
-        backward: Callable[[Tensor], None] = fabric.backward
-        if fabric.world_size == 1:
-            # There is nothing to synchronise, and Fabric's wrappers cost a tenth of a millisecond a step.
-            forward, optimiser, backward = self.objective, self.optimiser, Tensor.backward
+        forward = self.engine.wrapped(self.objective)
         status: Status = "running" if self.epoch < self.settings.epochs else "finished"
         if status == "finished":
             self._finish()
@@ -186,75 +130,121 @@ class Training:
             self.objective.load_state_dict(self.unfinished)
             self.unfinished = {}
         try:
-            while status == "running":
-                with interruptible() as stop, self.randomness:
-                    start = time.perf_counter()
-                    record, seen = self._steps(forward, backward, optimiser, stop)
-                    seconds = time.perf_counter() - start
-                    interrupted = stop.requested
-                    valid = None if interrupted else self._validate()
-                best = valid is not None and self.stopping.update(valid)
-                if best:
-                    self.best = self._weights()
-                if interrupted:
-                    status = "interrupted"
-                else:
-                    self.epoch += 1
-                    self.records.clear()
-                    if self.epoch >= self.settings.epochs:
-                        status = "finished"
-                    elif self.stopping.stop:
-                        status = "stopped early"
-                if status != "running":
-                    if self.guard.active and 0 < self.step <= float(self.guard.skipped):
-                        self.guard.give_up()
-                    self._finish()
-                yield Epoch(
-                    number=self.epoch,
-                    step=self.step,
-                    status=status,
-                    seconds=seconds,
-                    rate=seen / max(seconds, 1e-9),
-                    learning_rate=self.settings.rate(max(self.step - 1, 0) / self.total_steps),
-                    skipped=int(self.guard.skipped),
-                    train=record,
-                    valid=None if valid is None else _mean_and_error(valid),
-                    best=best,
-                )
+            with interruptible() as stop, saying_what_to_lower():
+                while status == "running":
+                    epoch = self._epoch(forward, stop)
+                    status = epoch.status
+                    yield epoch
         except (FitError, DataError):
             self._finish()
             raise
 
-    def _steps(self, forward: Any, backward: Any, optimiser: Any, stop: Any) -> tuple[dict[str, float], int]:
-        """The steps of one epoch, or of what is left of it; the records stay on the device until its end."""
+    def _epoch(self, forward: Callable[..., Any], stop: Stop) -> Epoch:
+        """One epoch, or what is left of it, with its validation."""
+        with self.randomness:
+            start = time.perf_counter()
+            record, seen, interrupted = self._steps(forward, stop)
+            seconds = time.perf_counter() - start
+            valid = None if interrupted else self._validate()
+        best = valid is not None and self.stopping.update(valid)
+        if best:
+            self.best = self._weights()
+        status: Status = "interrupted" if interrupted else "running"
+        if not interrupted:
+            self.epoch += 1
+            self.records.clear()
+            if self.epoch >= self.settings.epochs:
+                status = "finished"
+            elif self.stopping.stop:
+                status = "stopped early"
+        if status != "running":
+            if self.guard.active and 0 < self.step <= float(self.guard.skipped):
+                self.guard.give_up()
+            self._finish()
+        return Epoch(
+            number=self.epoch,
+            step=self.step,
+            status=status,
+            seconds=seconds,
+            rate=seen / max(seconds, 1e-9),
+            learning_rate=self.settings.rate(max(self.step - 1, 0) / self.total_steps),
+            skipped=int(self.guard.skipped),
+            train=record,
+            valid=None if valid is None else _mean_and_error(valid),
+            best=best,
+        )
+
+    def _steps(self, forward: Callable[..., Any], stop: Stop) -> tuple[dict[str, float], int, bool]:
+        """The steps of one epoch, or of what is left of it; the records stay on the device until its end.
+
+        Returns:
+            The means of the records, the number of data, and whether somebody asked to stop.
+        """
         self.objective.train()
         done, seen = self.step - self.epoch * len(self.batches), 0
-        for batch in self.batches.epoch(self.epoch, done):
-            progress = Progress(self.step, self.step / len(self.batches), self.step / self.total_steps)
+        batches = self.batches.epoch(self.epoch, done)
+        parts = self.engine.world_size * self.settings.accumulate
+        while not (stopped := self._stopped(stop)):
+            if parts > 1:
+                self.randomness.begin(self.step, parts + self.engine.rank)
+            batch = next(batches, None)
+            if batch is None:
+                break
             rate = self.settings.rate(self.step / self.total_steps)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
-            loss, record = forward(batch, progress)
-            for parameter in self.guard.parameters:
-                parameter.grad = None
-            backward(loss)
+            data = self._gradient(forward, batch, last=done + 1 == len(self.batches))
             self.guard.prepare()
-            optimiser.step()
+            self.optimiser.step()
             self.step += 1
             if self.average is not None:
                 self.average.update(self.step)
-            self.records.add(record)
             done += 1
-            seen += len(batch.x)
+            seen += data
             if self.on_step is not None:
-                self.on_step(len(batch.x))
-            if self.step % PERSISTENT == 0:
+                self.on_step(data)
+            if self.step % guards.PERSISTENT == 0:
                 self.guard.check()
-            if stop.requested:
-                # Before the next batch is made, which may draw random numbers.
-                break
         self.guard.check()
-        return self.records.means(), seen
+        return self.records.means(), seen, stopped
+
+    def _gradient(self, forward: Callable[..., Any], batch: Batch, *, last: bool) -> int:
+        """The gradient of a step, averaged over the data of all its parts; returns how many these were."""
+        progress = Progress(self.step, self.step / len(self.batches), self.step / self.total_steps)
+        for parameter in self.guard.parameters:
+            parameter.grad = None
+        engine, accumulate = self.engine, self.settings.accumulate
+        here = len(batch.x)
+        if engine.world_size == accumulate == 1:
+            loss, record = forward(batch, progress)
+            engine.backward(loss)
+            self.records.add(record)
+            return here
+        # The processes' shares differ in the last batch at most.
+        data = (
+            int(engine.total(torch.tensor(here, device=engine.device))) if last else here * engine.world_size
+        )
+        parts = [part for start in range(accumulate) if len((part := _every(batch, start, accumulate)).x)]
+        records: list[dict[str, Tensor]] = []
+        for number, part in enumerate(parts):
+            self.randomness.begin(self.step, engine.rank + engine.world_size * number)
+            waiting = number + 1 < len(parts)
+            with engine.unsynchronised(forward) if waiting else nullcontext():
+                loss, record = forward(part, progress)
+                # Processes' gradients are averaged, parts' are added up.
+                engine.backward(loss * (len(part.x) * engine.world_size / data))
+            records.append(record)
+        self.records.add({name: torch.cat([r[name].reshape(-1) for r in records]) for name in records[0]})
+        return data
+
+    def _stopped(self, stop: Stop) -> bool:
+        """Whether to stop before the next batch is made; several processes agree on it now and then."""
+        if self.engine.world_size == 1:
+            return stop.requested
+        if self.step % AGREE_EVERY != 0:
+            return False
+        asked = torch.tensor(float(stop.requested), device=self.engine.device)
+        return float(self.engine.total(asked)) > 0
 
     def _validate(self) -> Tensor | None:
         due = (self.epoch + 1) % self.settings.validate_every == 0 or self.epoch + 1 == self.settings.epochs
@@ -317,6 +307,11 @@ class Training:
         self.best = state["best"]
         self.guard.skipped.copy_(state["skipped"])
         self.records.load_state_dict(state["records"])
+
+
+def _every(batch: Batch, start: int, step: int) -> Batch:
+    """Every so many rows of a batch."""
+    return Batch(*(None if values is None else values[start::step] for values in batch))  # pyright: ignore[reportArgumentType] x is never None
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Means of what the steps of an epoch report."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,9 +15,13 @@ class Records:
 
     A step only hands its tensors over; they are summed up a hundred steps at a time, so that a step spends
     nothing on them and nothing waits for the device.
+
+    Args:
+        total: Sums over the processes that share a fit; all of them have to add as many steps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, total: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+        self._total = total
         self._waiting: list[Mapping[str, Tensor]] = []
         self._steps = 0
         self._sums: dict[str, Tensor] = {}
@@ -28,6 +32,11 @@ class Records:
         self._steps += 1
         if self._steps == _AT_ONCE:
             self._sum_up()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing waits to be summed up, so that the state of one process is that of all."""
+        return self._steps == 0
 
     def means(self) -> dict[str, float]:
         """The means so far; a name none of whose values was finite is left out. Waits for the device."""
@@ -44,6 +53,7 @@ class Records:
             values = values.double()
             finite = values.isfinite()
             total = torch.stack([torch.where(finite, values, 0.0).sum(), finite.sum().double()])
+            total = self._total(total)
             self._sums[name] = self._sums[name] + total if name in self._sums else total
         self._waiting, self._steps = [], 0
 

@@ -20,6 +20,8 @@ class Settings:
         guard: Whether steps with a non-finite gradient are skipped and counted.
         patience: Validations without a significant improvement after which training stops. None: never.
         validate_every: Epochs from one validation to the next.
+        accumulate: Parts in which a process takes its share of a batch, one after the other, adding up their
+            gradients; each needs the memory of a part only.
     """
 
     epochs: int = 100
@@ -32,6 +34,7 @@ class Settings:
     guard: bool = True
     patience: int | None = 10
     validate_every: int = 1
+    accumulate: int = 1
 
     def rate(self, fraction: float) -> float:
         """The step size when that part of the steps is done.

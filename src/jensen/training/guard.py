@@ -1,0 +1,71 @@
+"""Steps with a non-finite gradient are left out, long ones shortened."""
+
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, cast
+
+import torch
+from torch import Tensor, nn
+
+from jensen.errors import FitError
+
+PERSISTENT = 100
+"""Non-finite steps in a row after which a fit gives up, and steps from one look at them to the next."""
+
+
+@dataclass
+class Guard:
+    """Skips steps with a non-finite gradient and clips long ones, inside the optimiser's own kernel.
+
+    Fused Adam divides the gradient by ``grad_scale`` and does nothing where ``found_inf`` is one; setting both
+    costs no pass over the weights and no wait for the device.
+    """
+
+    optimiser: torch.optim.Optimizer
+    parameters: list[nn.Parameter]
+    clip_norm: float | None
+    active: bool
+    patience: int = PERSISTENT
+    skipped: Tensor = field(init=False)
+    in_a_row: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        device = self.parameters[0].device
+        self.skipped = torch.zeros((), device=device)
+        self.in_a_row = torch.zeros((), device=device)
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Looks at the gradients before a step."""
+        if not self.active and self.clip_norm is None:
+            return
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        optimiser = cast(Any, self.optimiser)
+        if self.clip_norm is not None:
+            optimiser.grad_scale = (norm / self.clip_norm).clamp(min=1.0).float()
+        if self.active:
+            found_inf = (~norm.isfinite()).float()
+            optimiser.found_inf = found_inf
+            self.skipped += found_inf
+            self.in_a_row.add_(1).mul_(found_inf)
+
+    def check(self) -> None:
+        """Gives up if nothing but non-finite steps come; waits for the device.
+
+        Raises:
+            FitError: In that case.
+        """
+        if self.active and float(self.in_a_row) >= self.patience:
+            self.give_up()
+
+    def give_up(self) -> NoReturn:
+        """Says why training can't go on.
+
+        Raises:
+            FitError: Always.
+        """
+        raise FitError(
+            f"the gradient was not finite for {int(self.in_a_row)} steps in a row, so training can't go on; "
+            "lower learning_rate, rescale the data, or look for values that the likelihood gives no "
+            "probability. The best weights so far are kept"
+        )
