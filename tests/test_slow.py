@@ -115,3 +115,44 @@ def test_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, killed.model.state_dict()[name]), name
     assert [r["valid"] for r in whole.history] == [r["valid"] for r in killed.history]
+
+
+STREAMED = """
+import resource, sys
+from pathlib import Path
+import torch
+from jensen.data import stored, write_blocks
+from jensen.evaluation import evaluate, posterior_means
+from jensen.runs import fit, prepared
+from jensen.training import streams
+
+torch.set_num_threads(1)
+streams.BUFFER_BYTES = 2**22
+data = stored(sys.argv[1])
+run = fit(data, options={"epochs": 1, "latent_dim": 2, "hidden": 16}, valid=500 / len(data))
+evaluate(run.model, prepared(run, data), 1)
+means = (posterior_means(run.model, x).numpy() for x in prepared(run, data))
+write_blocks(Path(sys.argv[1]).with_suffix(".means.npy"), means, len(data))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_memory_stays_the_same_while_the_data_grow_tenfold(tmp_path: Path) -> None:
+    peaks: list[float] = []
+    for rows in (6_000, 60_000):
+        folder = tmp_path / f"{rows}"
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        for number in range(6):
+            np.save(folder / f"{number}.npy", rng.standard_normal((rows // 6, 784), np.float32))
+        done = subprocess.run(
+            [sys.executable, "-c", STREAMED, str(folder)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        peaks.append(float(done.stdout))
+    # The data grow by 169 MB; what is read of them at once stays at about 30.
+    assert peaks[1] - peaks[0] < 20, peaks

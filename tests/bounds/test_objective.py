@@ -27,9 +27,9 @@ def test_the_loss_is_minus_the_mean_bound_and_the_record_says_what_it_is_made_of
         terms = bed.model.terms(*bed.batch, samples=4)
     assert set(record) == {"elbo", "log_likelihood", "kl"}
     torch.testing.assert_close(loss, -elbo(terms).mean(), **EXACT)
-    torch.testing.assert_close(record["elbo"], elbo(terms).mean().detach(), **EXACT)
-    torch.testing.assert_close(record["kl"], terms.kl["z"].mean().detach(), **EXACT)
-    torch.testing.assert_close(record["log_likelihood"], terms.log_likelihood.mean().detach(), **EXACT)
+    torch.testing.assert_close(record["elbo"].mean(), elbo(terms).mean().detach(), **EXACT)
+    torch.testing.assert_close(record["kl"].mean(), terms.kl["z"].mean().detach(), **EXACT)
+    torch.testing.assert_close(record["log_likelihood"].mean(), terms.log_likelihood.mean().detach(), **EXACT)
     assert not any(value.requires_grad for value in record.values())
     # The record must not stand in the way of the gradient.
     assert gradients(loss, bed.model)["posterior.shift"].abs().max() > 0.1
@@ -42,10 +42,10 @@ def test_the_surrogate_is_never_recorded_as_the_bound(estimator) -> None:
         loss, record = VariationalObjective(bed.model, iwae, estimator, samples=4)(bed.batch, START)
     with seeded(0):
         terms = bed.model.terms(*bed.batch, samples=4)
-    torch.testing.assert_close(record["bound"], iwae(terms).mean().detach(), **EXACT)
+    torch.testing.assert_close(record["bound"].mean(), iwae(terms).mean().detach(), **EXACT)
     # The estimators take no closed forms, so the ELBO beside it is the sampled one.
-    torch.testing.assert_close(record["elbo"], terms.log_ratio().mean().detach(), **EXACT)
-    assert (loss + record["bound"]).abs() > 1e-3
+    torch.testing.assert_close(record["elbo"].mean(), terms.log_ratio().mean().detach(), **EXACT)
+    assert (loss + record["bound"].mean()).abs() > 1e-3
 
 
 def test_the_weight_of_the_divergence_grows_over_the_warm_up() -> None:
@@ -59,8 +59,8 @@ def test_the_weight_of_the_divergence_grows_over_the_warm_up() -> None:
         # A weight of one is no weighing at all: the bound that was asked for.
         expected = iwae(terms) if beta == 1.0 else weighted_elbo(terms, beta)
         torch.testing.assert_close(loss, -expected.mean(), **EXACT)
-        torch.testing.assert_close(record["elbo"], elbo(terms).mean().detach(), **EXACT)
-        torch.testing.assert_close(record["bound"], iwae(terms).mean().detach(), **EXACT)
+        torch.testing.assert_close(record["elbo"].mean(), elbo(terms).mean().detach(), **EXACT)
+        torch.testing.assert_close(record["bound"].mean(), iwae(terms).mean().detach(), **EXACT)
 
 
 def test_without_a_warm_up_the_first_epoch_has_the_full_weight() -> None:
@@ -75,8 +75,8 @@ def test_free_bits() -> None:
     bed = linear_gaussian(shift=0.1)
     with seeded(0):
         loss, record = VariationalObjective(bed.model, free_bits=50.0)(bed.batch, START)
-    assert record["kl"] < 50
-    torch.testing.assert_close(loss, 50 - record["log_likelihood"], **EXACT)
+    assert record["kl"].mean() < 50
+    torch.testing.assert_close(loss, 50 - record["log_likelihood"].mean(), **EXACT)
     with pytest.raises(BoundError, match="free bits weigh a datum's KL by the mean over its batch"):
         VariationalObjective(bed.model, estimator=score_function, free_bits=1.0)
 
@@ -93,7 +93,7 @@ def test_enumerated_classes() -> None:
     bed = class_latent()
     loss, record = VariationalObjective(bed.model, iwae, samples="all")(bed.batch, START)
     torch.testing.assert_close(-loss, bed.log_evidence().mean(), rtol=0.0, atol=1e-10)
-    torch.testing.assert_close(record["elbo"], -loss.detach(), rtol=0.0, atol=1e-10)
+    torch.testing.assert_close(record["elbo"].mean(), -loss.detach(), rtol=0.0, atol=1e-10)
 
 
 def test_discrete_latents_need_another_gradient_than_the_path_wise() -> None:

@@ -1,4 +1,5 @@
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jensen.data import from_array, read, write
+from jensen.data import from_array, read, write, write_blocks
 from jensen.errors import DataError
 
 DTYPES = st.sampled_from([np.bool_, np.uint8, np.int16, np.float32])
@@ -73,3 +74,54 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write(path, [[2.5]])
     assert read(path).x.tolist() == [[1.5]]
     assert [other.name for other in tmp_path.iterdir()] == ["x.npy"]
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "csv"])
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "float64"])
+def test_blocks_are_written_as_the_whole_is(tmp_path, ending, dtype):
+    x = (np.random.default_rng(0).normal(size=(20, 3)) * 9).astype(dtype)
+    columns = None if ending == "npy" else ["a", "b", "c"]
+    write(tmp_path / f"whole.{ending}", x, columns)
+    shape = write_blocks(tmp_path / f"blocks.{ending}", np.split(x, (1, 7, 7)), 20, columns)
+    assert shape == (20, 3)
+    if ending == "npz":
+        mine, yours = (read(tmp_path / f"{name}.npz") for name in ("blocks", "whole"))
+        assert np.array_equal(mine.x, yours.x)
+        assert mine.schema == yours.schema
+    else:
+        mine, yours = ((tmp_path / f"{name}.{ending}").read_bytes() for name in ("blocks", "whole"))
+        assert mine == yours
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([], "no blocks"),
+        ([np.ones((2, 3))], "the blocks have 2 rows, wanted are 4"),
+        ([np.ones((2, 3)), np.ones((3, 3))], "doesn't fit into an array of shape"),
+        ([np.ones((2, 3)), np.ones((2, 4))], "doesn't fit into an array of shape"),
+        ([np.ones((2, 3)), np.ones((2, 3), "float32")], "type float32 doesn't fit"),
+        ([np.array([[None]])], "cells are of type object"),
+    ],
+)
+def test_blocks_that_do_not_fit_leave_nothing(tmp_path, blocks, message):
+    for ending in ("npy", "npz", "csv"):
+        with pytest.raises(DataError, match=message):
+            write_blocks(tmp_path / f"x.{ending}", iter(blocks), 4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_blocks_are_asked_for_one_by_one(tmp_path):
+    alive = []
+
+    def blocks():
+        for number in range(5):
+            block = np.full((2, 2), number)
+            alive.append(weakref.ref(block))
+            yield block
+            del block
+            # The first one is kept for its form; of the others none.
+            assert sum(ref() is not None for ref in alive[1:]) <= 1
+
+    write_blocks(tmp_path / "x.npy", blocks(), 10)
+    assert np.load(tmp_path / "x.npy")[:, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]

@@ -132,7 +132,7 @@ def test_kl_per_dimension_is_that_of_the_closed_form(learned: bool) -> None:
             prior.loc.copy_(torch.tensor([0.0, 1.0, -2.0, 0.5]))
             prior.log_scale.copy_(torch.tensor([0.0, 0.3, -0.4, 1.0]))
     fitted, x = model(prior), data()
-    q = fitted.encode(x).base_dist
+    q = fitted.encode(x).cells
     m, s = (0.0, 1.0) if prior is None else (prior.loc, prior.log_scale.exp())
     expected = torch.log(s / q.scale) + (q.scale**2 + (q.loc - m) ** 2) / (2 * s**2) - 0.5
     found = kl_per_dimension(fitted, x, chunk=7)
@@ -168,14 +168,14 @@ def test_active_units_vary_by_more_than_a_hundredth() -> None:
 def test_posterior_means_in_chunks() -> None:
     fitted, x = model(), data(11)
     with torch.no_grad():
-        expected = torch.cat([fitted.posterior(datum[None]).base_dist.loc for datum in x])
+        expected = torch.cat([fitted.posterior(datum[None]).loc for datum in x])
     torch.testing.assert_close(posterior_means(fitted, x, chunk=4), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_reconstructions_are_the_means_given_the_posterior_mean() -> None:
     fitted, x = model(), data(11)
     with torch.no_grad():
-        z = fitted.posterior(x).base_dist.loc
+        z = fitted.posterior(x).loc
         expected = fitted.likelihood.network(z)[:, 0]
     torch.testing.assert_close(reconstructions(fitted, x, chunk=4), expected, rtol=1e-12, atol=1e-14)
     error = float((expected - x).square().mean())

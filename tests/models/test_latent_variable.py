@@ -192,7 +192,7 @@ def test_nan_under_the_mask_leaves_terms_and_gradients_finite(likelihood, bound)
 
 
 def test_only_discrete_latents_can_be_enumerated() -> None:
-    with pytest.raises(BoundError, match="samples='all' needs a discrete posterior, got Independent"):
+    with pytest.raises(BoundError, match="samples='all' needs a discrete posterior, got DiagonalNormal"):
         small().terms(binary(2), samples="all")
     # Torch lists the values of one binary cell, not the tuples of several.
     bed = binary_latents()

@@ -1,15 +1,17 @@
 import shlex
 from math import inf
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jensen.data import Schema, from_array, known, take
+from jensen.data import Schema, Stored, from_array, known, load, read, stored, take
 from jensen.recipes import RECIPES
 from jensen.report.charts import chart
 from jensen.report.markup import Markup, html, join, tag
+from jensen.report.material import gather
 from jensen.report.pictures import form_of, tiles
-from jensen.report.sections.repeat import changed, command
+from jensen.report.sections.repeat import changed, command, repeat
 from jensen.report.wording import decimals, exact, number
 from jensen.runs import Run, fit
 
@@ -141,3 +143,67 @@ def test_command_takes_a_path_and_quotes_it() -> None:
         np.random.default_rng(0).normal(size=(60, 2)), name="my data", source="/tmp/a b/my data.csv"
     )
     assert "'/tmp/a b/my data.csv'" in command(fit(dataset, "vae", SMALL))
+
+
+def test_command_names_validation_data_of_their_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    files = [tmp_path / name for name in ("x.npy", "v.npy")]
+    for file in files:
+        np.save(file, rng.normal(size=(60, 2)))
+    words = flags(fit(read(files[0]), "vae", SMALL, valid=read(files[1])))
+    assert words[words.index("--valid") + 1] == str(files[1])
+    run = fit(read(files[0]), "vae", SMALL, valid=from_array(rng.normal(size=(60, 2))))
+    words = flags(run)
+    assert words[words.index("--valid") + 1] == "VALID"
+    assert "VALID stands for a file" in str(repeat(gather(run, None, 2, 0)).body)
+
+
+@pytest.mark.parametrize(
+    ("valid", "expected"),
+    [
+        ("digits:valid", None),
+        ("digits:test", "digits:test"),
+        (0.1, "0.1"),
+        (0.123456789, "0.123456789"),
+        (None, "0"),
+    ],
+)
+def test_command_of_a_known_set_says_what_is_not_its_own(
+    valid: str | float | None, expected: str | None
+) -> None:
+    train = take(known("digits"), slice(90))
+    given = load(valid) if isinstance(valid, str) else valid
+    words = flags(fit(train, "vae", SMALL, valid=given))
+    assert (words[words.index("--valid") + 1] if "--valid" in words else None) == expected
+
+
+def test_command_of_a_run_that_does_not_say_how_it_was_validated() -> None:
+    run = fit(from_array(np.random.default_rng(0).normal(size=(80, 2))), "vae", SMALL, valid=0.25)
+    for name in ("valid", "target", "stream"):
+        del run.about[name]
+    words = flags(run)
+    assert words[words.index("--valid") + 1] == "0.25"
+
+
+def test_command_names_labels_and_streams(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    rng = np.random.default_rng(0)
+    table = polars.DataFrame({"a": rng.normal(size=60), "kind": ["u", "v"] * 30})
+    table.write_parquet(tmp_path / "t.parquet")
+    for dataset in (
+        read(tmp_path / "t.parquet", target="kind"),
+        stored(tmp_path / "t.parquet", target="kind"),
+    ):
+        run = fit(dataset, "vae", SMALL, valid=0.1)
+        words = flags(run)
+        assert words[2] == str(tmp_path / "t.parquet")
+        assert words[words.index("--target") + 1] == "kind"
+        assert ("--stream" in words) == isinstance(dataset, Stored)
+        assert "--valid" not in words
+
+
+def test_command_names_an_array_in_a_file_of_several(tmp_path: Path) -> None:
+    np.savez(tmp_path / "several.npz", a=np.random.default_rng(0).normal(size=(60, 2)), b=np.ones(3))
+    assert (
+        flags(fit(read(f"{tmp_path / 'several.npz'}:a"), "vae", SMALL))[2] == f"{tmp_path / 'several.npz'}:a"
+    )

@@ -29,6 +29,25 @@ def test_is_the_recursion_by_hand() -> None:
         torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
 
 
+def test_long_averages_take_in_the_weights_every_ten_steps() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    average, wanted = WeightAverage(net, 0.999), 0.0
+    with torch.no_grad():
+        net.weight.zero_()
+        average.averages[0].zero_()
+    for step in range(1, 3001):
+        with torch.no_grad():
+            net.weight.fill_(step / 1000)
+        before = average.averages[0].clone()
+        average.update(step)
+        taken_in = step <= 100 or step % 10 == 0
+        assert taken_in == (not torch.equal(before, average.averages[0]))
+        keep = min(0.999, (1 + step) / (10 + step))
+        wanted = keep * wanted + (1 - keep) * step / 1000
+    # Nine steps of a thousandth each is the most that it may lag behind the average of all of them.
+    assert float(average.averages[0]) == pytest.approx(wanted, abs=0.009)
+
+
 def test_forgets_the_start() -> None:
     net = nn.Linear(1, 1, bias=False)
     average = WeightAverage(net, 0.9999)

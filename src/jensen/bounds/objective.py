@@ -78,8 +78,8 @@ class VariationalObjective(nn.Module):
         """The loss of a batch, and what is worth recording of it, in nats per datum.
 
         Returns:
-            The loss, whose value is that of a surrogate, and a record with the mean bound, ELBO,
-            log-likelihood and KL; nothing here waits for the device.
+            The loss, whose value is that of a surrogate, and a record with the log-likelihood, KL, ELBO and
+            bound of each datum, (batch,); nothing here waits for the device.
         """
         warmth = min(1.0, progress.epoch / self.warm_up) if self.warm_up > 0 else 1.0
         weighed = self.free_bits > 0 or warmth * self.beta != 1.0
@@ -90,17 +90,10 @@ class VariationalObjective(nn.Module):
         bound = weighted if weighed else self.bound
         surrogate, terms = self.estimator(cast(HasTerms, self.model), batch, bound, self.samples)
         with torch.no_grad():
-            log_likelihood = terms.average(terms.log_likelihood)
-            kl = log_likelihood.new_zeros(1)
-            for group in terms.log_prior:
-                kl = kl + terms.average(terms.divergence(group))
-            record = {
-                "elbo": log_likelihood - kl,
-                "log_likelihood": log_likelihood,
-                "kl": kl.expand_as(log_likelihood),
-            }
+            log_likelihood = terms.average(terms.log_likelihood.detach())
+            parts = [terms.average(terms.divergence(group).detach()) for group in terms.log_prior]
+            kl = parts[0] if len(parts) == 1 else sum(parts, torch.zeros_like(log_likelihood))
+            record = {"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "kl": kl}
             if self.bound is not elbo:
-                record["bound"] = self.bound(terms)
-            # One mean for all: small operations are what a step of a small network spends its time on.
-            means = torch.stack(list(record.values())).mean(1).unbind()
-        return -surrogate.mean(), dict(zip(record, means, strict=True))
+                record["bound"] = self.bound(terms).detach()
+        return -surrogate.mean(), record

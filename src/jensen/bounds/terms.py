@@ -114,7 +114,8 @@ class Terms:
 
     def average(self, values: Float[Tensor, "any_samples any_batch"]) -> Float[Tensor, " batch"]:
         """The average over the samples, each with its weight."""
-        values = values.expand(self.samples, self.batch)
+        if values.shape != self.log_likelihood.shape:
+            values = values.expand(self.samples, self.batch)
         if self.log_weight is not None:
             return (self.log_weight.exp() * values).sum(0)
         return values.squeeze(0) if self.samples == 1 else values.mean(0)

@@ -1,6 +1,7 @@
 """What the commands do: read, call the library, write, print."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from torch import Tensor
 from jensen import evaluation, runs
 from jensen.cli.output import show
 from jensen.cli.progress import FitBar, counting
-from jensen.data import KNOWN, Dataset, load, read, write
+from jensen.data import KNOWN, Dataset, Stored, exceeds_memory, load, read, stored, write_blocks
 from jensen.errors import ConfigError, ShapeError
-from jensen.runs import Run
+from jensen.runs import Run, default_fraction, prepared, was_streamed
 from jensen.seeding import seeded
 
 DEMO = {"hidden": (256,), "latent_dim": 16, "epochs": 300, "batch_size": 50}
@@ -28,6 +29,7 @@ def fit(
     valid: str | None,
     resume: bool,
     logs: Sequence[str],
+    stream: bool | None,
     target: str | int | None,
     seed: int,
     device: str,
@@ -35,7 +37,7 @@ def fit(
 ) -> Run:
     """Fits a recipe to data and keeps it in a folder."""
     extra = loggers(logs)
-    train = load(data, target=target)
+    train = obtain(data, "train", target, was_streamed(out) if resume and stream is None else stream)
     with FitBar() as bar:
         run = runs.fit(
             train,
@@ -53,6 +55,7 @@ def fit(
         "run": str(out),
         "model": model,
         "data": run.about["data"],
+        "streamed": run.about["stream"] is not None,
         "likelihood": run.config.likelihood,
         "status": last["status"],
         "epochs": last["epoch"],
@@ -69,12 +72,22 @@ def fit(
 
 
 def evaluate(
-    folder: Path, data: str, samples: int, *, target: str | int | None, seed: int, device: str, as_json: bool
+    folder: Path,
+    data: str,
+    samples: int,
+    *,
+    stream: bool | None,
+    target: str | int | None,
+    seed: int,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Evaluates a Run on data and keeps the numbers with it."""
-    run, dataset, x = _open(folder, data, target, seed, device)
-    with counting("evaluating", len(x)) as count:
-        numbers = evaluation.evaluate(run.model, x, samples, seed=seed, memory=_memory(x), on_data=count)
+    run, dataset = _open(folder, data, target, device, stream)
+    with counting("evaluating", len(dataset)) as count:
+        numbers = evaluation.evaluate(
+            run.model, prepared(run, dataset, seed), samples, seed=seed, memory=_memory(run), on_data=count
+        )
     record = {"data": dataset.name, "seed": seed, **numbers}
     run.add_evaluation(record)
     show(record, as_json, f"{folder} on {dataset.name}; nats a datum unless it says otherwise")
@@ -87,15 +100,24 @@ def sample(folder: Path, n: int, out: Path, *, seed: int, device: str, as_json: 
         drawn = run.model.sample(n)
     if run.schema.kind in ("binary", "uint8") and run.config.likelihood != "normal":
         drawn = drawn.to(torch.uint8)
-    _write(out, drawn, as_json, columns=run.schema.columns)
+    _write(out, [drawn], n, as_json, columns=run.schema.columns)
 
 
 def encode(
-    folder: Path, data: str, out: Path, *, target: str | int | None, seed: int, device: str, as_json: bool
+    folder: Path,
+    data: str,
+    out: Path,
+    *,
+    stream: bool | None,
+    target: str | int | None,
+    seed: int,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Writes the posterior means of data."""
-    run, _, x = _open(folder, data, target, seed, device)
-    _write(out, evaluation.posterior_means(run.model, x), as_json)
+    run, dataset = _open(folder, data, target, device, stream)
+    means = (evaluation.posterior_means(run.model, x) for x in prepared(run, dataset, seed))
+    _write(out, means, len(dataset), as_json)
 
 
 def decode(folder: Path, latents: Path, out: Path, *, seed: int, device: str, as_json: bool) -> None:
@@ -109,7 +131,7 @@ def decode(folder: Path, latents: Path, out: Path, *, seed: int, device: str, as
         )
     with torch.inference_mode():
         means = torch.cat([run.model.decode(some).mean for some in z.split(512)])
-    _write(out, means, as_json, columns=run.schema.columns)
+    _write(out, [means], len(means), as_json, columns=run.schema.columns)
 
 
 def score(
@@ -118,31 +140,45 @@ def score(
     samples: int,
     out: Path,
     *,
+    stream: bool | None,
     target: str | int | None,
     seed: int,
     device: str,
     as_json: bool,
 ) -> None:
-    """Writes log p(x) of each datum and its standard error."""
-    run, _, x = _open(folder, data, target, seed, device)
-    with counting("scoring", len(x)) as count:
-        result = evaluation.importance_pass(
-            run.model, x, samples, seed=seed, memory=_memory(x), on_data=count
-        )
-    columns = ("log_prob", "standard_error")
-    both = torch.stack([result.evidence, result.standard_error], 1)
-    if out.suffix.lower() == ".csv":
-        _write(out, both, as_json, columns=columns)
-    else:
-        _write(out, result.evidence, as_json)
+    """Writes log p(x) of each datum and, in a .csv, its standard error."""
+    run, dataset = _open(folder, data, target, device, stream)
+    both = out.suffix.lower() == ".csv"
+
+    def scores() -> Iterator[Tensor]:
+        for number, x in enumerate(prepared(run, dataset, seed)):
+            draws = evaluation.part_seed(seed, number)
+            result = evaluation.importance_pass(
+                run.model, x, samples, seed=draws, memory=_memory(run), on_data=count
+            )
+            yield torch.stack([result.evidence, result.standard_error], 1) if both else result.evidence
+
+    columns = ("log_prob", "standard_error") if both else None
+    with counting("scoring", len(dataset)) as count:
+        shape = _put(out, scores(), len(dataset), columns)
+    show({"out": str(out), "shape": list(shape)}, as_json)
 
 
 def reconstruct(
-    folder: Path, data: str, out: Path, *, target: str | int | None, seed: int, device: str, as_json: bool
+    folder: Path,
+    data: str,
+    out: Path,
+    *,
+    stream: bool | None,
+    target: str | int | None,
+    seed: int,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Writes what comes back of data from their posterior means."""
-    run, _, x = _open(folder, data, target, seed, device)
-    _write(out, evaluation.reconstructions(run.model, x), as_json, columns=run.schema.columns)
+    run, dataset = _open(folder, data, target, device, stream)
+    returned = (evaluation.reconstructions(run.model, x) for x in prepared(run, dataset, seed))
+    _write(out, returned, len(dataset), as_json, columns=run.schema.columns)
 
 
 def report(
@@ -176,7 +212,7 @@ def demo(out: Path, *, seed: int, device: str, as_json: bool) -> None:
     test = load("digits", "test")
     x = run.prepare(test, seed)
     with counting("evaluating", len(x)) as count:
-        numbers = evaluation.evaluate(run.model, x, 1000, seed=seed, memory=_memory(x), on_data=count)
+        numbers = evaluation.evaluate(run.model, x, 1000, seed=seed, memory=_memory(run), on_data=count)
     run.add_evaluation({"data": test.name, "seed": seed, **numbers})
     path = write_report(run, test, seed=seed)
     names = ("elbo", "nll", "nll_standard_error", "nll_test_standard_error", "bits_per_dim", "gap", "n")
@@ -184,13 +220,39 @@ def demo(out: Path, *, seed: int, device: str, as_json: bool) -> None:
     show({"data": test.name, **result, "run": str(out), "report": str(path)}, as_json, "handwritten digits")
 
 
+def obtain(data: str, split: str, target: str | int | None, stream: bool | None) -> Dataset | Stored:
+    """The data that a command was given, in memory or left on disk.
+
+    Args:
+        data: A path or a known name.
+        split: Of a known data set.
+        target: Column of labels.
+        stream: Whether to leave them on disk; None: if they would take too much of the free memory.
+
+    Returns:
+        The data.
+
+    Raises:
+        ConfigError: If a known data set should be left on disk.
+        DataError: If the data can't be used.
+    """
+    if data.partition(":")[0] in KNOWN:
+        if stream:
+            raise ConfigError(f"{data} is a known data set, which is read into memory; leave --stream out")
+        return load(data, split, target=target)
+    if stream is None:
+        stream = exceeds_memory(data, target=target)
+    if not stream:
+        return load(data, split, target=target)
+    with counting("looking at the data", None) as count:
+        return stored(data, target=target, on_data=count)
+
+
 def _open(
-    folder: Path, data: str, target: str | int | None, seed: int, device: str
-) -> tuple[Run, Dataset, Tensor]:
-    """A Run and data that match it; of a known set its test split unless another is named."""
-    run = Run.load(folder, device)
-    dataset = load(data, "test", target=target)
-    return run, dataset, run.prepare(dataset, seed)
+    folder: Path, data: str, target: str | int | None, device: str, stream: bool | None
+) -> tuple[Run, Dataset | Stored]:
+    """A Run and data for it; of a known set its test split unless another is named."""
+    return Run.load(folder, device), obtain(data, "test", target, stream)
 
 
 def loggers(names: Sequence[str]) -> list[runs.Watcher]:
@@ -199,13 +261,13 @@ def loggers(names: Sequence[str]) -> list[runs.Watcher]:
 
 
 def validation(
-    data: str, train: Dataset, valid: str | None, target: str | int | None
+    data: str, train: Dataset | Stored, valid: str | None, target: str | int | None
 ) -> Dataset | float | None:
     """The validation data: the known set's own, what was asked for, or a tenth."""
     if valid is None:
         if data in KNOWN and "valid" in KNOWN[data].splits:
             return load(data, "valid")
-        return 0.1 if len(train) >= 50 else None
+        return default_fraction(len(train), streamed=isinstance(train, Stored))
     try:
         fraction = float(valid)
     except ValueError:
@@ -215,14 +277,23 @@ def validation(
     return fraction or None
 
 
-def _memory(x: Tensor) -> int:
+def _memory(run: Run) -> int:
     """On a GPU, chunks that fill it; on a CPU, chunks that fit its cache."""
-    return 2**31 if x.is_cuda else evaluation.MEMORY
+    return 2**31 if run.device.type == "cuda" else evaluation.MEMORY
 
 
-def _write(out: Path, values: Tensor, as_json: bool, columns: tuple[str, ...] | None = None) -> None:
-    array = values.cpu().numpy()
-    if out.suffix.lower() == ".csv" and array.ndim > 2:
-        array = array.reshape(len(array), prod(array.shape[1:]))
-    write(out, array, columns=columns if columns is not None and array.ndim == 2 else None)
-    show({"out": str(out), "shape": list(array.shape)}, as_json)
+def _write(
+    out: Path, parts: Iterable[Tensor], n: int, as_json: bool, columns: tuple[str, ...] | None = None
+) -> None:
+    """Writes rows that come in parts, and says where."""
+    show({"out": str(out), "shape": list(_put(out, parts, n, columns))}, as_json)
+
+
+def _put(out: Path, parts: Iterable[Tensor], n: int, columns: tuple[str, ...] | None) -> tuple[int, ...]:
+    """Writes rows that come in parts; their shape. A table has no more than two axes."""
+    flat = out.suffix.lower() == ".csv"
+    arrays = (part.cpu().numpy() for part in parts)
+    blocks = (x.reshape(len(x), prod(x.shape[1:])) if flat and x.ndim > 2 else x for x in arrays)
+    first = next(blocks)
+    named = columns if columns is not None and first.ndim == 2 else None
+    return write_blocks(out, chain([first], blocks), n, named)

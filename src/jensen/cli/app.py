@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jensen.cli.options import Data, Device, Json, Log, Out, RunFolder, Seed, Target, column, pairs
+from jensen.cli.options import Data, Device, Json, Log, Out, RunFolder, Seed, Stream, Target, column, pairs
 
 app = typer.Typer(
     name="jensen",
@@ -68,6 +68,7 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the fit in RUN.")] = False,
     log: Log = None,
     target: Target = None,
+    stream: Stream = None,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
@@ -86,6 +87,7 @@ def fit(
         valid=valid,
         resume=resume,
         logs=log or [],
+        stream=stream,
         target=column(target),
         seed=seed,
         device=device,
@@ -101,6 +103,7 @@ def evaluate(
         int, typer.Option("--samples", help="Importance samples for each datum.", min=1)
     ] = 5000,
     target: Target = None,
+    stream: Stream = None,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
@@ -108,7 +111,9 @@ def evaluate(
     """Evaluate a Run on data: bounds, NLL with its errors, bits per dimension, active units."""
     from jensen.cli import actions
 
-    actions.evaluate(run, data, samples, target=column(target), seed=seed, device=device, as_json=json)
+    actions.evaluate(
+        run, data, samples, stream=stream, target=column(target), seed=seed, device=device, as_json=json
+    )
 
 
 @app.command()
@@ -132,6 +137,7 @@ def encode(
     data: Data,
     out: Out,
     target: Target = None,
+    stream: Stream = None,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
@@ -139,7 +145,9 @@ def encode(
     """Write the posterior means of the latents of data."""
     from jensen.cli import actions
 
-    actions.encode(run, data, out, target=column(target), seed=seed, device=device, as_json=json)
+    actions.encode(
+        run, data, out, stream=stream, target=column(target), seed=seed, device=device, as_json=json
+    )
 
 
 @app.command()
@@ -166,6 +174,7 @@ def score(
         int, typer.Option("--samples", help="Importance samples for each datum.", min=1)
     ] = 1000,
     target: Target = None,
+    stream: Stream = None,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
@@ -173,7 +182,9 @@ def score(
     """Write log p(x) of each datum, in nats."""
     from jensen.cli import actions
 
-    actions.score(run, data, samples, out, target=column(target), seed=seed, device=device, as_json=json)
+    actions.score(
+        run, data, samples, out, stream=stream, target=column(target), seed=seed, device=device, as_json=json
+    )
 
 
 @app.command()
@@ -182,6 +193,7 @@ def reconstruct(
     data: Data,
     out: Out,
     target: Target = None,
+    stream: Stream = None,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
@@ -189,7 +201,9 @@ def reconstruct(
     """Write what comes back of data from their posterior means."""
     from jensen.cli import actions
 
-    actions.reconstruct(run, data, out, target=column(target), seed=seed, device=device, as_json=json)
+    actions.reconstruct(
+        run, data, out, stream=stream, target=column(target), seed=seed, device=device, as_json=json
+    )
 
 
 @app.command()

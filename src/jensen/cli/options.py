@@ -13,6 +13,14 @@ Out = Annotated[Path, typer.Option("--out", help="Where to write: .npy, .npz or 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0, max=2**32 - 1)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Stream = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream",
+        help="Leave the data on disk and read them by blocks; by default if they would take too much memory.",
+        show_default=False,
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option("--target", help="Column of a table that holds labels, by name or place (-1: last)."),

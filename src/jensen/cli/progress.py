@@ -59,9 +59,12 @@ class FitBar:
         """A fit begins; says which likelihood was chosen."""
         self.epochs = epochs
         self.progress.start()
+        stream = run.about["stream"]
+        files = "" if stream is None else "a file" if stream["shards"] == 1 else f"{stream['shards']} files"
+        where = f", streamed from {files} on disk" if files else ""
         self.progress.console.print(
             f"{self.label}{run.recipe} on {run.about['data']}: {data} data of shape {run.schema.event_shape} "
-            f"({run.schema.kind}), likelihood {run.config.likelihood}, {epochs} epochs at most, "
+            f"({run.schema.kind}){where}, likelihood {run.config.likelihood}, {epochs} epochs at most, "
             f"on {run.about['device']}"
         )
         self.task = self.progress.add_task(
@@ -97,12 +100,12 @@ class FitBar:
 
 
 @contextmanager
-def counting(what: str, total: int) -> Generator[Callable[[int], None]]:
+def counting(what: str, total: int | None) -> Generator[Callable[[int], None]]:
     """A bar over data.
 
     Args:
         what: What is done to them.
-        total: How many there are.
+        total: How many there are, if that is known.
 
     Yields:
         A function to call with the number of data done.

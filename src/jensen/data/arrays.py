@@ -18,12 +18,49 @@ _COUNT_MAX = 1 << 24
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """What one pass over an array finds: are all cells whole numbers, and their range."""
+class Facts:
+    """What one pass over an array finds.
 
-    integral: bool
+    Attributes:
+        low: The smallest cell.
+        high: The largest cell.
+        fraction: A cell that is no whole number; None if all are.
+    """
+
     low: float
     high: float
+    fraction: float | None = None
+
+    @property
+    def integral(self) -> bool:
+        """Whether all cells are whole numbers."""
+        return self.fraction is None
+
+    def merged(self, other: "Facts") -> "Facts":
+        """What a pass over both arrays finds.
+
+        Example:
+            >>> Facts(0.0, 1.0).merged(Facts(0.5, 2.5, fraction=2.5))
+            Facts(low=0.0, high=2.5, fraction=2.5)
+        """
+        fraction = other.fraction if self.fraction is None else self.fraction
+        return Facts(min(self.low, other.low), max(self.high, other.high), fraction)
+
+
+def facts_of(block: NDArray[Any]) -> Facts:
+    """The facts about some cells, all of which are finite.
+
+    Args:
+        block: Cells, at least one.
+
+    Returns:
+        Their range, and one that is not whole if there is any.
+    """
+    low, high = float(block.min()), float(block.max())
+    if block.dtype.kind != "f":
+        return Facts(low, high)
+    broken = block != np.floor(block)
+    return Facts(low, high, float(block[broken][0]) if broken.any() else None)
 
 
 def chunks(x: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -40,39 +77,56 @@ def chunks(x: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
         yield start, x[start : start + step]
 
 
-def _where(row: int, event: Sequence[int], columns: Sequence[str] | None) -> str:
+def where(row: int, event: Sequence[int], columns: Sequence[str] | None) -> str:
     """The place of a cell in words, counted from 0."""
     if len(event) > 1:
         return f"row {row}, cell {tuple(event)}"
     return f"row {row}, column {event[0]}" + (f" ('{columns[event[0]]}')" if columns else "")
 
 
-def _scan(x: NDArray[np.generic], name: str, columns: Sequence[str] | None) -> _Facts:
+def _scan(x: NDArray[np.generic], name: str, columns: Sequence[str] | None) -> Facts:
     """Finds the range of the cells and whether they are whole; refuses cells that are not finite."""
     if x.dtype.kind != "f":
-        return _Facts(True, float(x.min()), float(x.max()))
-    integral, low, high, not_finite, first = True, np.inf, -np.inf, 0, ""
+        return facts_of(x)
+    found, not_finite, first = Facts(np.inf, -np.inf), 0, ""
     for start, block in chunks(x):
         finite = np.isfinite(block)
         if not finite.all():
             if not first:
                 row, *event = np.argwhere(~finite)[0].tolist()
-                first = _where(start + row, event, columns)
+                first = where(start + row, event, columns)
             not_finite += finite.size - int(np.count_nonzero(finite))
             continue
-        low, high = min(low, float(block.min())), max(high, float(block.max()))
-        integral = integral and bool((block == np.floor(block)).all())
+        found = found.merged(facts_of(block))
     if not_finite:
         raise DataError(
             f"{name} has {not_finite} of {x.size} cells that are NaN or infinite, the first at {first} "
             "(counted from 0). "
             "Fill these cells or drop their rows; data with missing cells come in a later version."
         )
-    return _Facts(integral, low, high)
+    return found
 
 
-def _kind(dtype: np.dtype[np.generic], facts: _Facts) -> Kind:
-    """What the cells hold, judged by all of them together."""
+def kind_of(dtype: np.dtype[np.generic], facts: Facts, name: str) -> Kind:
+    """What the cells hold, judged by all of them together.
+
+    Args:
+        dtype: In which they were given.
+        facts: About all of them.
+        name: How messages call the data.
+
+    Returns:
+        "binary" if all are in {0, 1}; "uint8" for other cells of that type; "counts" for other whole numbers
+        from 0 to 2^24; else "real".
+
+    Raises:
+        DataError: If float32 can't hold them.
+    """
+    if max(abs(facts.low), abs(facts.high)) >= _FLOAT32_OVERFLOW:
+        raise DataError(
+            f"{name} has values from {facts.low:g} to {facts.high:g}, which float32 can't hold. "
+            "Rescale the data, for instance to zero mean and unit variance."
+        )
     if facts.integral and facts.low >= 0 and facts.high <= 1:
         return "binary"
     if dtype == np.uint8:
@@ -187,13 +241,7 @@ def from_array(
     if names is not None and len(set(names)) < len(names):
         twice = sorted({column for column in names if names.count(column) > 1})
         raise DataError(f"{name} has the column name '{twice[0]}' more than once. Rename one of them.")
-    facts = _scan(array, name, names)
-    if max(abs(facts.low), abs(facts.high)) >= _FLOAT32_OVERFLOW:
-        raise DataError(
-            f"{name} has values from {facts.low:g} to {facts.high:g}, which float32 can't hold. "
-            "Rescale the data, for instance to zero mean and unit variance."
-        )
-    kind = _kind(array.dtype, facts)
+    kind = kind_of(array.dtype, _scan(array, name, names), name)
     return Dataset(
         x=np.ascontiguousarray(array, dtype=dtype_of(kind)),
         schema=Schema(event_shape=array.shape[1:], kind=kind, columns=names),

@@ -41,6 +41,7 @@ class Dataset:
         source: Where it comes from: title, address, licence, or the path.
         dynamic: True for intensities 0..255 that stand for probabilities of a binary cell: training binarises
             them afresh in each epoch, evaluation once. ``schema.kind`` is then "binary" while ``x`` is uint8.
+        target: The column of a table that holds the labels, by name or place as it was asked for; None if none was.
     """
 
     x: NDArray[np.generic]
@@ -49,6 +50,7 @@ class Dataset:
     name: str = "array"
     source: str = ""
     dynamic: bool = field(default=False)
+    target: str | int | None = None
 
     def __len__(self) -> int:
         """Number of data."""

@@ -10,7 +10,7 @@ from jensen.data.dataset import Dataset
 from jensen.data.numpy_files import damaged
 from jensen.errors import DataError
 
-_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 _CHANNELS = {"1": "black and white", "L": "gray", "RGB": "colour"}
 
 
@@ -19,7 +19,7 @@ def _list(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in _ENDINGS and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGES and not path.name.startswith(".") and path.is_file()
     )
 
 
@@ -69,7 +69,7 @@ def read_images(folder: Path) -> Dataset:
     files = files or [path for images in classes.values() for path in images]
     if not files:
         raise DataError(
-            f"{folder} has no images ({', '.join(sorted(_ENDINGS))}). "
+            f"{folder} has no images ({', '.join(sorted(IMAGES))}). "
             "Give a folder of images, or a file such as data.npy."
         )
     mode, first = _decode(files[0])

@@ -10,7 +10,7 @@ from jensen.data.arrays import from_array
 from jensen.data.dataset import Dataset
 from jensen.errors import DataError
 
-_NPY_MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK"
+NPY_MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK"
 _SPLITS = ("train", "valid", "test")
 
 
@@ -42,12 +42,12 @@ def read_npy(path: Path) -> Dataset:
         DataError: If the file is damaged, holds Python objects, or its array can't be used.
     """
     try:
-        _check_magic(path, _NPY_MAGIC, ".npz")
+        check_magic(path, NPY_MAGIC, ".npz")
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError, MemoryError) as error:
         if isinstance(error, DataError):
             raise
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return from_array(array, name=path.stem, source=str(path))
 
 
@@ -69,7 +69,7 @@ def read_npz(path: Path, key: str | None = None) -> Dataset:
             meant, or if the array can't be used.
     """
     try:
-        _check_magic(path, _ZIP_MAGIC, ".npy")
+        check_magic(path, _ZIP_MAGIC, ".npy")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             key = _key(path, list(archive.files), key)
             x = archive[key]
@@ -79,16 +79,16 @@ def read_npz(path: Path, key: str | None = None) -> Dataset:
     except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataError):
             raise
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     name = path.stem if key == "x" else f"{path.stem}:{key}"
     return from_array(x, y, name=name, columns=columns, source=str(path))
 
 
-def _check_magic(path: Path, magic: bytes, other: str) -> None:
+def check_magic(path: Path, magic: bytes, other: str) -> None:
     """Refuses files of another format; numpy would take what isn't its own for a pickle."""
     with path.open("rb") as file:
         start = file.read(6)
-    if start.startswith(_ZIP_MAGIC if magic == _NPY_MAGIC else _NPY_MAGIC):
+    if start.startswith(_ZIP_MAGIC if magic == NPY_MAGIC else NPY_MAGIC):
         raise DataError(f"{path} holds the format {other}, not {path.suffix}. Rename it to end in {other}.")
     if not start.startswith(magic):
         raise DataError(
@@ -97,9 +97,9 @@ def _check_magic(path: Path, magic: bytes, other: str) -> None:
         )
 
 
-def _unreadable(path: Path, error: BaseException) -> DataError:
-    """The error for what numpy refused to read."""
-    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+def unreadable(path: Path, error: BaseException) -> DataError:
+    """The error for what numpy refused to read: pickles, or damage."""
+    if any(words in str(error) for words in ("allow_pickle", "Object arrays", "Python objects")):
         return DataError(
             f"{path} holds pickled Python objects, which jensen never loads. "
             "Save an array of numbers with np.save or np.savez, or fetch the file again if it is damaged."

@@ -10,24 +10,27 @@ from jensen.data.dataset import Dataset
 from jensen.data.idx import read_idx
 from jensen.data.images import read_images
 from jensen.data.numpy_files import read_npy, read_npz
+from jensen.data.opening import shard_paths, stored
+from jensen.data.table_shards import ARROW
 from jensen.data.tables import read_table
 from jensen.errors import DataError
 
 _IDX_NAME = re.compile(r"idx\d?(-ubyte)?(\.gz)?$", re.IGNORECASE)
 _READERS: dict[str, Callable[[Path], Dataset]] = {".npy": read_npy, ".npz": read_npz}
-_TABLES = (".csv", ".parquet")
-_FORMS = ".npy, .npz, .csv, .parquet, idx, idx.gz, or a folder of images"
+_TABLES = (".csv", ".parquet", *ARROW)
+_FORMS = ".npy, .npz, .csv, .parquet, .arrow, .feather, idx, idx.gz, or a folder of images or of shards"
 
 
 def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
-    """Reads data from a file or a folder of images; the ending says the format.
+    """Reads data from a file or a folder into memory; the ending says the format. ``stored`` leaves them on disk.
 
     A .npz holds the data under ``x`` and labels under ``y``, or one array; ``data.npz:test`` reads its array
     ``test``. A .csv may have a header or none. IDX files are known by "idx" in their name, as in
-    train-images-idx3-ubyte.gz. Subfolders of a folder of images are classes.
+    train-images-idx3-ubyte.gz. Subfolders of a folder of images are classes. A folder of .npy, .parquet, .arrow or
+    .feather files holds shards of one data set, in the order of their names.
 
     Args:
-        path: The file (.npy, .npz, .csv, .parquet, idx, idx.gz) or the folder.
+        path: The file (.npy, .npz, .csv, .parquet, .arrow, .feather, idx, idx.gz) or the folder.
         target: For tables: the column to be taken as labels, by name or place (-1 is the last).
 
     Returns:
@@ -48,19 +51,23 @@ def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
     """
     path, key = _split_key(Path(path).expanduser())
     ending = path.suffix.lower()
-    if target is not None and ending not in _TABLES:
+    if target is not None and ending not in _TABLES and not path.is_dir():
         raise DataError(
             f"{path} is no table, so it has no column {target!r} for the labels. Leave target out."
         )
     try:
         if not path.exists():
             raise DataError(f"{path} doesn't exist. {_hint(path)}")
+        if path.is_dir() and shard_paths(path):
+            return stored(path, target=target).load()
         if path.is_dir():
             return read_images(path)
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty. Write the file again, or fetch a fresh copy of it.")
         if ending == ".npz":
             return read_npz(path, key)
+        if ending in ARROW:
+            return stored(path, target=target).load()
         if ending in _TABLES:
             return read_table(path, target)
         if ending in _READERS:

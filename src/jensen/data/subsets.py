@@ -77,6 +77,36 @@ def _rows(indices: NDArray[Any], n: int) -> NDArray[Any]:
     return indices
 
 
+def held_out(n: int, fraction: float) -> int:
+    """How many data a fraction of them to validate on is.
+
+    Args:
+        n: Number of data.
+        fraction: Between 0 and 1.
+
+    Returns:
+        The nearest whole number.
+
+    Raises:
+        DataError: If the fraction is not between 0 and 1, or so that a part would be empty.
+
+    Example:
+        >>> held_out(50, 0.1)
+        5
+    """
+    if not 0 < fraction < 1:
+        raise DataError(
+            f"got a fraction of {fraction} to validate on. Give a number between 0 and 1, as in 0.1."
+        )
+    count = round(n * fraction)
+    if not 0 < count < n:
+        raise DataError(
+            f"a fraction of {fraction} of {n} data leaves {count} to validate on and {n - count} to train "
+            "on. Both need at least one: choose another fraction, or more data."
+        )
+    return count
+
+
 def split(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
     """Splits data at random into a part to train on and a part to validate on.
 
@@ -97,16 +127,7 @@ def split(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Da
         >>> len(train), len(valid)
         (3, 1)
     """
-    if not 0 < fraction < 1:
-        raise DataError(
-            f"got a fraction of {fraction} to validate on. Give a number between 0 and 1, as in 0.1."
-        )
     n = len(dataset)
-    count = round(n * fraction)
-    if not 0 < count < n:
-        raise DataError(
-            f"a fraction of {fraction} of {n} data leaves {count} to validate on and {n - count} to train "
-            "on. Both need at least one: choose another fraction, or more data."
-        )
+    count = held_out(n, fraction)
     order = permutation(n, seed)
     return take(dataset, np.sort(order[count:])), take(dataset, np.sort(order[:count]))

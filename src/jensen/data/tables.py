@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from jensen.errors import DataError
 
 _MISSING = ["", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 _SEPARATORS = ",;\t"
-_INDEX_NAMES = ("", "rownames", "Unnamed: 0")
+INDEX_NAMES = ("", "rownames", "Unnamed: 0")
 _ROWS_FOR_HEADER = 20
 
 
@@ -71,16 +71,25 @@ def _head(path: Path) -> _Head:
     return _Head(separator, tuple(top) if is_header else None, len(top))
 
 
-def _narwhals(path: Path) -> Any:
-    """The module narwhals, if the reader that it drives is installed too."""
+def polars_for(path: Path) -> Any:
+    """The module polars.
+
+    Args:
+        path: The table that it is wanted for.
+
+    Returns:
+        The module.
+
+    Raises:
+        DataError: If it is not installed.
+    """
     try:
-        import narwhals
-        import polars  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        import polars
     except ImportError as error:
         raise DataError(
             f"{path} is a table, and reading tables needs polars. Install it: pip install 'jensen[tables]'."
         ) from error
-    return narwhals
+    return polars
 
 
 def read_table(path: Path, target: str | int | None = None) -> Dataset:
@@ -100,8 +109,8 @@ def read_table(path: Path, target: str | int | None = None) -> Dataset:
         DataError: If polars is not installed, the file is damaged or has no rows, a column holds text, or
             cells are missing.
     """
-    nw = _narwhals(path)
-    import polars
+    polars = polars_for(path)
+    import narwhals as nw
 
     is_csv = path.suffix.lower() == ".csv"
     head = _head(path) if is_csv else None
@@ -155,7 +164,7 @@ def _dataset(path: Path, frame: Any, names: list[str], *, named: bool, target: s
     places = list(range(len(names)))
     y = None
     if target is not None:
-        place = _place(path, names, target)
+        place = label_place(path, names, target)
         places.remove(place)
         y = _labels(path, frame[frame.columns[place]], names[place])
     columns = {place: _Column.of(frame[frame.columns[place]]) for place in places}
@@ -183,7 +192,8 @@ def _dataset(path: Path, frame: Any, names: list[str], *, named: bool, target: s
         )
     x = _stack([columns[place].numbers for place in places])
     header = [names[place] for place in places] if named else None
-    return from_array(x, y, name=path.stem, columns=header, source=str(path))
+    dataset = from_array(x, y, name=path.stem, columns=header, source=str(path))
+    return replace(dataset, target=target)
 
 
 def _stack(columns: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
@@ -233,14 +243,26 @@ class _Column:
 
 def _counts_rows(name: str, column: _Column) -> bool:
     """Whether a column is no data but only counts the rows, from 0 or 1."""
-    if name not in _INDEX_NAMES or not len(column.numbers):
+    if name not in INDEX_NAMES or not len(column.numbers):
         return False
     count = np.arange(len(column.numbers))
     return bool((column.numbers == count).all() or (column.numbers == count + 1).all())
 
 
-def _place(path: Path, names: list[str], target: str | int) -> int:
-    """Where the column of the labels is."""
+def label_place(path: Path, names: list[str], target: str | int) -> int:
+    """Where the column of the labels is.
+
+    Args:
+        path: The table.
+        names: Of its columns.
+        target: The column, by name or by place (-1 is the last).
+
+    Returns:
+        Its place, counted from 0.
+
+    Raises:
+        DataError: If there is no such column.
+    """
     if isinstance(target, str):
         if target in names:
             return names.index(target)

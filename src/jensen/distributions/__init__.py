@@ -4,6 +4,7 @@ from jensen.distributions.bernoulli import Bernoulli
 from jensen.distributions.conditional import Conditional, given
 from jensen.distributions.continuous_bernoulli import ContinuousBernoulli
 from jensen.distributions.detach import detached
+from jensen.distributions.diagonal_normal import DiagonalNormal, diagonal_normal, kl_of_cells
 from jensen.distributions.discretised_logistic import DiscretisedLogistic
 from jensen.distributions.divergence import closed_form_kl
 from jensen.distributions.integer_categorical import IntegerCategorical
@@ -15,12 +16,15 @@ __all__ = [
     "Bernoulli",
     "Conditional",
     "ContinuousBernoulli",
+    "DiagonalNormal",
     "DiscretisedLogistic",
     "IntegerCategorical",
     "NegativeBinomial",
     "closed_form_kl",
     "detached",
+    "diagonal_normal",
     "given",
+    "kl_of_cells",
     "log_prob_observed",
     "sample_common",
     "select",

@@ -1,44 +1,19 @@
 """Kullback-Leibler divergences in closed form, where there is one."""
 
-from typing import TypeGuard
-
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Distribution,
-    Independent,
-    MultivariateNormal,
-    Normal,
-    kl_divergence,
-    register_kl,
-)
+from torch.distributions import Distribution, Independent, MultivariateNormal, kl_divergence, register_kl
+
+from jensen.distributions.diagonal_normal import DiagonalNormal, diagonal_normal, kl_diagonal_normals
 
 
-@register_kl(MultivariateNormal, Independent)
-def _kl_full_normal_diagonal_normal(q: MultivariateNormal, p: Independent) -> Tensor:
+@register_kl(MultivariateNormal, DiagonalNormal)
+def _kl_full_normal_diagonal_normal(q: MultivariateNormal, p: DiagonalNormal) -> Tensor:
     """KL of a normal with full covariance from one with independent dimensions."""
-    base = p.base_dist
-    if not isinstance(base, Normal) or p.reinterpreted_batch_ndims != 1:
-        raise NotImplementedError
-    log_determinants = (base.scale.log() - q.scale_tril.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
+    log_determinants = (p.log_scale - q.scale_tril.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
     variance = q.scale_tril.square().sum(-1)
-    squares = (variance + (q.loc - base.loc).square()) / base.scale.square()
+    squares = (variance + (q.loc - p.loc).square()) * (-2 * p.log_scale).exp()
     return log_determinants + 0.5 * (squares - 1).sum(-1)
-
-
-def _is_diagonal_normal(distribution: Distribution) -> TypeGuard[Independent]:
-    return (
-        isinstance(distribution, Independent)
-        and distribution.reinterpreted_batch_ndims == 1
-        and type(distribution.base_dist) is Normal
-    )
-
-
-def _kl_diagonal_normals(q: Normal, p: Normal) -> Tensor:
-    """What torch has too; here the arithmetic broadcasts, and every training step passes through it."""
-    ratio = q.scale / p.scale
-    shift = (q.loc - p.loc) / p.scale
-    return (0.5 * (ratio * ratio + shift * shift - 1) - ratio.log()).sum(-1)
 
 
 def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
@@ -52,12 +27,20 @@ def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
         The divergence in nats, of the broadcast batch shape; None where none is known.
 
     Example:
+        >>> from torch.distributions import Normal
         >>> one = torch.ones(())
         >>> float(closed_form_kl(Normal(one, one), Normal(0 * one, one)))
         0.5
     """
-    if _is_diagonal_normal(q) and _is_diagonal_normal(p):
-        return _kl_diagonal_normals(q.base_dist, p.base_dist)
+    diagonal_q, diagonal_p = diagonal_normal(q), diagonal_normal(p)
+    if diagonal_q is not None and diagonal_p is not None:
+        # It broadcasts by itself, and every training step passes through it.
+        return kl_diagonal_normals(diagonal_q, diagonal_p)
+    if isinstance(q, MultivariateNormal) and diagonal_p is not None:
+        p = diagonal_p
+    elif isinstance(q, DiagonalNormal):
+        # torch knows divergences of single normals from other families.
+        q = Independent(q.cells, 1, validate_args=False)
     if q.batch_shape != p.batch_shape:
         # Some of torch's divergences, as that of Bernoullis, don't broadcast.
         shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)

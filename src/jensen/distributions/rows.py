@@ -1,12 +1,13 @@
 """Parts of a batch of distributions, and draws of a batch that share their noise."""
 
 import copy
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, OneHotCategorical
+from torch.distributions import Distribution, MultivariateNormal, OneHotCategorical
 
+from jensen.distributions.diagonal_normal import diagonal_normal
 from jensen.errors import BoundError
 
 D = TypeVar("D", bound=Distribution)
@@ -23,6 +24,7 @@ def select(distribution: D, rows: slice) -> D:
         Distributions of batch shape (m, ...).
 
     Example:
+        >>> from torch.distributions import Normal
         >>> select(Normal(torch.zeros(5), torch.ones(5)), slice(0, 2)).batch_shape
         torch.Size([2])
     """
@@ -57,14 +59,10 @@ def sample_common(distribution: Distribution, samples: int) -> Tensor:
         BoundError: For another family.
     """
     batch_dims = len(distribution.batch_shape)
-    if isinstance(distribution, Independent):
-        inner = cast(Distribution, distribution.base_dist)
-        batch_dims = len(inner.batch_shape) - distribution.reinterpreted_batch_ndims
-        if isinstance(inner, Normal):
-            noise = torch.randn(
-                samples, *[1] * batch_dims, *inner.batch_shape[batch_dims:], dtype=inner.loc.dtype
-            )
-            return inner.loc + inner.scale * noise.to(inner.loc.device)
+    diagonal = diagonal_normal(distribution)
+    if diagonal is not None:
+        noise = torch.randn(samples, *[1] * batch_dims, *diagonal.event_shape, dtype=diagonal.loc.dtype)
+        return diagonal.loc + diagonal.scale * noise.to(diagonal.loc.device)
     if isinstance(distribution, MultivariateNormal):
         noise = torch.randn(
             samples, *[1] * batch_dims, *distribution.event_shape, dtype=distribution.loc.dtype

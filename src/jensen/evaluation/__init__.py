@@ -1,6 +1,6 @@
 """Honest evaluation: log p(x) with its error, the gap of the bound, what the latents do."""
 
-from jensen.evaluation.evaluate import Numbers, evaluate, summarise
+from jensen.evaluation.evaluate import Numbers, evaluate, part_seed, summarise
 from jensen.evaluation.importance import MEMORY, Estimate, ImportancePass, evidence, importance_pass
 from jensen.evaluation.latents import (
     active_units,
@@ -21,6 +21,7 @@ __all__ = [
     "evidence",
     "importance_pass",
     "kl_per_dimension",
+    "part_seed",
     "posterior_means",
     "reconstruction_error",
     "reconstruction_errors",

@@ -1,18 +1,17 @@
 """How good a density model is, in numbers with their errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from math import log, prod, sqrt
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from jensen.data import Moments
+from jensen.errors import ShapeError
 from jensen.evaluation.importance import MEMORY, ImportancePass, importance_pass
-from jensen.evaluation.latents import (
-    active_units,
-    kl_per_dimension,
-    posterior_means,
-    reconstruction_errors,
-)
+from jensen.evaluation.latents import ACTIVE, kl_per_dimension, posterior_means, reconstruction_errors
 from jensen.models import Model
 
 Numbers = dict[str, float | int | list[float] | None]
@@ -20,7 +19,7 @@ Numbers = dict[str, float | int | list[float] | None]
 
 def evaluate(
     model: Model,
-    x: Float[Tensor, "n *event"],
+    x: Float[Tensor, "n *event"] | Iterable[Tensor],
     samples: int = 5000,
     *,
     seed: int | None = 0,
@@ -31,9 +30,10 @@ def evaluate(
 
     Args:
         model: With densities of prior and posterior.
-        x: Data in the model's dtype, (n, *event).
+        x: Data in the model's dtype, (n, *event); or parts of them, one after the other, which needs memory for one
+            part only.
         samples: Importance samples for each datum.
-        seed: Of the draws.
+        seed: Of the draws; each part has noise of its own.
         memory: Bytes of intermediate results at once.
         on_data: Called with the number of data done after each chunk.
 
@@ -52,9 +52,27 @@ def evaluate(
     Raises:
         BoundError: If a density doesn't exist.
         ConfigError: If samples is less than one.
+        ShapeError: If there are no data.
     """
-    result = importance_pass(model, x, samples, seed=seed, memory=memory, on_data=on_data)
-    return summarise(model, x, result)
+    totals = _Totals()
+    for number, some in enumerate([x] if isinstance(x, Tensor) else x):
+        result = importance_pass(
+            model, some, samples, seed=part_seed(seed, number), memory=memory, on_data=on_data
+        )
+        totals.add(model, some, result)
+    if totals.scores is None:
+        raise ShapeError("there are no data to evaluate; got no parts")
+    return totals.numbers(samples)
+
+
+def part_seed(seed: int | None, number: int) -> int | None:
+    """The seed of the draws for one part of the data; the first part has that of the whole.
+
+    Example:
+        >>> part_seed(7, 0)
+        7
+    """
+    return None if seed is None else (seed + 1_000_003 * number) % 2**63
 
 
 def summarise(model: Model, x: Float[Tensor, "n *event"], result: ImportancePass) -> Numbers:
@@ -68,35 +86,75 @@ def summarise(model: Model, x: Float[Tensor, "n *event"], result: ImportancePass
     Returns:
         See ``evaluate``.
     """
-    n, cells = len(x), prod(x.shape[1:])
-    nll = -float(result.evidence.mean())
-    elbo = float(result.elbo.mean())
-    log_likelihood = float(result.log_likelihood.mean())
-    kl = kl_per_dimension(model, x)
-    errors = reconstruction_errors(model, x)
-    return {
-        "elbo": elbo,
-        "elbo_test_standard_error": _standard_error(result.elbo),
-        "nll": nll,
-        "nll_standard_error": sqrt(float(result.standard_error.square().sum())) / n,
-        "nll_test_standard_error": _standard_error(result.evidence),
-        "gap": -nll - elbo,
-        "gap_test_standard_error": _standard_error(result.evidence - result.elbo),
-        "log_likelihood": log_likelihood,
-        "log_likelihood_test_standard_error": _standard_error(result.log_likelihood),
-        "kl": log_likelihood - elbo,
-        "kl_test_standard_error": _standard_error(result.log_likelihood - result.elbo),
-        "nats_per_dim": nll / cells,
-        "bits_per_dim": nll / cells / log(2),
-        "samples": result.samples,
-        "n": n,
-        "active_units": active_units(posterior_means(model, x)),
-        "kl_per_dimension": None if kl is None else [float(value) for value in kl],
-        "reconstruction_error": float(errors.mean()),
-        "reconstruction_error_test_standard_error": _standard_error(errors),
-    }
+    totals = _Totals()
+    totals.add(model, x, result)
+    return totals.numbers(result.samples)
 
 
-def _standard_error(values: Tensor) -> float | None:
-    """That of the mean of independent values; None for one value."""
-    return float(values.std()) / sqrt(len(values)) if len(values) > 1 else None
+_SCORES = ("evidence", "elbo", "gap", "log_likelihood", "kl", "reconstruction_error")
+"""What each datum scores, by column."""
+
+
+@dataclass
+class _Totals:
+    """Moments over the data so far, or sums where no spread is wanted."""
+
+    cells: int = 0
+    squared_standard_errors: float = 0.0
+    scores: Moments | None = None
+    means: Moments | None = None
+    kl: Tensor | None = None
+
+    def add(self, model: Model, x: Tensor, result: ImportancePass) -> None:
+        """Takes note of a part."""
+        self.cells = prod(x.shape[1:])
+        self.squared_standard_errors += float(result.standard_error.square().sum())
+        kl = kl_per_dimension(model, x)
+        if kl is not None:
+            kl = kl.double() * len(x)
+            self.kl = kl if self.kl is None else self.kl + kl
+        columns = (
+            result.evidence,
+            result.elbo,
+            result.evidence - result.elbo,
+            result.log_likelihood,
+            result.log_likelihood - result.elbo,
+            reconstruction_errors(model, x),
+        )
+        scores = Moments.of(torch.stack(columns, 1).cpu().numpy())
+        self.scores = scores if self.scores is None else self.scores.merged(scores)
+        means = Moments.of(posterior_means(model, x).cpu().numpy())
+        self.means = means if self.means is None else self.means.merged(means)
+
+    def numbers(self, samples: int) -> Numbers:
+        """What ``evaluate`` returns."""
+        assert self.scores is not None, "there were data"
+        assert self.means is not None, "there were data"
+        n = self.scores.count
+        mean = {name: float(value) for name, value in zip(_SCORES, self.scores.mean, strict=True)}
+        error: dict[str, float | None] = dict.fromkeys(_SCORES)
+        if n > 1:
+            variance = self.scores.variance(correction=1)
+            error = {name: sqrt(float(value) / n) for name, value in zip(_SCORES, variance, strict=True)}
+        nll = -mean["evidence"]
+        return {
+            "elbo": mean["elbo"],
+            "elbo_test_standard_error": error["elbo"],
+            "nll": nll,
+            "nll_standard_error": sqrt(self.squared_standard_errors) / n,
+            "nll_test_standard_error": error["evidence"],
+            "gap": mean["gap"],
+            "gap_test_standard_error": error["gap"],
+            "log_likelihood": mean["log_likelihood"],
+            "log_likelihood_test_standard_error": error["log_likelihood"],
+            "kl": mean["kl"],
+            "kl_test_standard_error": error["kl"],
+            "nats_per_dim": nll / self.cells,
+            "bits_per_dim": nll / self.cells / log(2),
+            "samples": samples,
+            "n": n,
+            "active_units": int((self.means.variance(correction=1) > ACTIVE).sum()) if n > 1 else 0,
+            "kl_per_dimension": None if self.kl is None else (self.kl / n).tolist(),
+            "reconstruction_error": mean["reconstruction_error"],
+            "reconstruction_error_test_standard_error": error["reconstruction_error"],
+        }

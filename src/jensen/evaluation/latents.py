@@ -3,9 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import Distribution, Independent
 
-from jensen.distributions import closed_form_kl
+from jensen.distributions import closed_form_kl, diagonal_normal, kl_of_cells
 from jensen.models import Model
 
 ACTIVE = 0.01
@@ -54,13 +54,20 @@ def kl_per_dimension(
         p = None if prior is None else prior()
         totals: list[Tensor] = []
         for some in x.split(chunk):
-            q = model.encode(some)
-            if not (isinstance(q, Independent) and isinstance(p, Independent)):
+            cells = None if p is None else _kl_of_dimensions(model.encode(some), p)
+            if cells is None:
                 return None
-            if closed_form_kl(q, p) is None:
-                return None
-            totals.append(kl_divergence(q.base_dist, p.base_dist).sum(0))
+            totals.append(cells.sum(0))
         return torch.stack(totals).sum(0) / len(x)
+
+
+def _kl_of_dimensions(q: Distribution, p: Distribution) -> Tensor | None:
+    normal_q, normal_p = diagonal_normal(q), diagonal_normal(p)
+    if normal_q is not None and normal_p is not None:
+        return kl_of_cells(normal_q, normal_p)
+    if isinstance(q, Independent) and isinstance(p, Independent):
+        return closed_form_kl(q.base_dist, p.base_dist)
+    return None
 
 
 def reconstructions(

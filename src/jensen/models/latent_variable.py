@@ -121,7 +121,7 @@ class LatentVariableModel(nn.Module):
 
         def kl() -> Tensor | None:
             value = closed_form_kl(q, p) if draw.closed_form else None
-            return None if value is None else value.expand(len(x))[None]
+            return None if value is None else value[None] if value.ndim else value.expand(1, len(x))
 
         return Terms(
             log_likelihood=log_prob_observed(self.decode(z, context), x, observed),

@@ -50,5 +50,6 @@ class MLP(nn.Module):
         """Maps (*batch, *in_shape) to (*batch, *out_shape)."""
         batch = x.shape[: x.ndim - self.in_dims]
         # Matrices are faster than stacks of them, for which torch reshapes around every layer.
-        out: Tensor = self.layers(x.reshape(batch.numel(), self.in_width))
-        return out.reshape(*batch, *self.out_shape)
+        rows = x if x.ndim == self.in_dims + 1 == 2 else x.reshape(batch.numel(), self.in_width)
+        out: Tensor = self.layers(rows)
+        return out.view(*batch, *self.out_shape)

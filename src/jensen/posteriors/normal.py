@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, MultivariateNormal, Normal
+from torch.distributions import MultivariateNormal
 
+from jensen import distributions
 from jensen.distributions import Conditional, given
 
 
@@ -23,10 +24,10 @@ class DiagonalNormal(Conditional):
         """What the network has to return for one datum."""
         return (2, latent_dim)
 
-    def forward(self, context: Tensor | None = None) -> Independent:
+    def forward(self, context: Tensor | None = None) -> distributions.DiagonalNormal:
         """The posterior given the data."""
         loc, log_scale = self.network(given(context, self)).unbind(-2)
-        return Independent(Normal(loc, log_scale.exp(), validate_args=False), 1, validate_args=False)
+        return distributions.DiagonalNormal(loc, log_scale)
 
 
 class FullNormal(Conditional):

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, MixtureSameFamily
 
-from jensen.distributions import Conditional
+from jensen.distributions import Conditional, DiagonalNormal
 
 
 class NormalMixture(Conditional):
@@ -25,9 +25,8 @@ class NormalMixture(Conditional):
 
     def forward(self, context: Tensor | None = None) -> MixtureSameFamily:
         """The prior; it doesn't depend on the context."""
-        components = Normal(self.loc, self.log_scale.exp(), validate_args=False)
         return MixtureSameFamily(
             Categorical(logits=self.logits, validate_args=False),
-            Independent(components, 1, validate_args=False),
+            DiagonalNormal(self.loc, self.log_scale),
             validate_args=False,
         )

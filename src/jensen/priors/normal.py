@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
 
-from jensen.distributions import Conditional
+from jensen.distributions import Conditional, DiagonalNormal
 
 
 class StandardNormal(Conditional):
@@ -18,17 +17,15 @@ class StandardNormal(Conditional):
         torch.Size([3])
     """
 
-    loc: Tensor
-    scale: Tensor
+    zeros: Tensor
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        self.register_buffer("loc", torch.zeros(latent_dim))
-        self.register_buffer("scale", torch.ones(latent_dim))
+        self.register_buffer("zeros", torch.zeros(latent_dim))
 
-    def forward(self, context: Tensor | None = None) -> Independent:
+    def forward(self, context: Tensor | None = None) -> DiagonalNormal:
         """The prior; it doesn't depend on the context."""
-        return Independent(Normal(self.loc, self.scale, validate_args=False), 1, validate_args=False)
+        return DiagonalNormal(self.zeros, self.zeros, standard=True)
 
 
 class LearnedNormal(Conditional):
@@ -43,8 +40,6 @@ class LearnedNormal(Conditional):
         self.loc = nn.Parameter(torch.zeros(latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(latent_dim))
 
-    def forward(self, context: Tensor | None = None) -> Independent:
+    def forward(self, context: Tensor | None = None) -> DiagonalNormal:
         """The prior; it doesn't depend on the context."""
-        return Independent(
-            Normal(self.loc, self.log_scale.exp(), validate_args=False), 1, validate_args=False
-        )
+        return DiagonalNormal(self.loc, self.log_scale)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from jensen.data import Schema
+from jensen.data import Schema, Stored
 from jensen.models import LatentVariableModel
 from jensen.recipes.config import VAEConfig, parse
 from jensen.recipes.vae import assemble, objective, resolve
@@ -32,7 +32,7 @@ class Recipe:
     source: str
     defaults: Mapping[str, Any]
     resolve: Callable[[VAEConfig, Schema, int], VAEConfig] = resolve
-    assemble: Callable[[VAEConfig, Schema, Tensor | None], LatentVariableModel] = assemble
+    assemble: Callable[[VAEConfig, Schema, Tensor | Stored | None], LatentVariableModel] = assemble
     objective: Callable[[LatentVariableModel, VAEConfig], nn.Module] = objective
 
     def config(self, options: Mapping[str, Any]) -> VAEConfig:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from jensen.bounds import BOUNDS, GRADIENTS, VariationalObjective
-from jensen.data import Schema
-from jensen.errors import ConfigError
+from jensen.data import Schema, Stored
+from jensen.errors import ConfigError, SupportError
 from jensen.likelihoods import LIKELIHOODS, Likelihood
 from jensen.models import LatentVariableModel
 from jensen.nets import ARCHITECTURES, DropInputs, Log1p, Rescale
@@ -54,14 +54,14 @@ def resolve(config: VAEConfig, schema: Schema, n: int) -> VAEConfig:
     return config.model_copy(update=choices)
 
 
-def assemble(config: VAEConfig, schema: Schema, x: Tensor | None = None) -> LatentVariableModel:
+def assemble(config: VAEConfig, schema: Schema, x: Tensor | Stored | None = None) -> LatentVariableModel:
     """Builds the model of a resolved config.
 
     Args:
         config: Every choice made.
         schema: What one datum looks like.
-        x: Training data, whose mean and spread set the units of real data; None where the weights are loaded
-            afterwards.
+        x: Training data, in memory or on disk, whose mean and spread set the units of real data; None where the
+            weights are loaded afterwards.
 
     Returns:
         The model, its weights drawn from torch's generator.
@@ -91,7 +91,7 @@ def assemble(config: VAEConfig, schema: Schema, x: Tensor | None = None) -> Late
 
     likelihood: Likelihood = family(decoder, event, **options)
     if x is not None:
-        likelihood.check(x)
+        _check(likelihood, x)
     return LatentVariableModel(
         prior=_prior(config),
         posterior=posterior(_inputs(encoder, config, schema, x)),
@@ -117,22 +117,39 @@ def _prior(config: VAEConfig) -> Any:
     return PRIORS[config.prior](config.latent_dim, **options)
 
 
-def _units(schema: Schema, x: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each cell; a constant cell has unit one."""
+def _check(likelihood: Likelihood, x: Tensor | Stored) -> None:
+    """Refuses data that the likelihood can't have made; of data on disk, extreme values are looked at first."""
+    if isinstance(x, Tensor):
+        likelihood.check(x)
+        return
+    try:
+        likelihood.check(torch.as_tensor(x.witnesses().x).float())
+    except SupportError:
+        x.find(lambda rows: likelihood.check(torch.as_tensor(rows).float()))
+
+
+def _units(schema: Schema, x: Tensor | Stored | None, *, log: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each cell, or of log(1 + it); a constant cell has unit one."""
     if x is None:
         return torch.zeros(schema.event_shape), torch.ones(schema.event_shape)
-    spread = x.double().std(0, correction=0)
-    return x.double().mean(0).float(), torch.where(spread > 1e-8, spread, 1.0).float()
+    if isinstance(x, Tensor):
+        x = x.double().log1p() if log else x.double()
+        mean, spread = x.mean(0), x.std(0, correction=0)
+    else:
+        moments = x.statistics.log1p if log else x.statistics.plain
+        assert moments is not None, "counts have logarithms"
+        mean, spread = torch.as_tensor(moments.mean), torch.as_tensor(moments.variance()).sqrt()
+    return mean.float(), torch.where(spread > 1e-8, spread, 1.0).float()
 
 
-def _inputs(encoder: nn.Module, config: VAEConfig, schema: Schema, x: Tensor | None) -> nn.Module:
+def _inputs(encoder: nn.Module, config: VAEConfig, schema: Schema, x: Tensor | Stored | None) -> nn.Module:
     """The encoder with its input in units that networks like."""
     if config.input_dropout > 0:
         encoder = DropInputs(encoder, config.input_dropout)
     if schema.kind == "uint8":
         return Rescale(encoder, 127.5, 127.5)
     if schema.kind == "counts":
-        return Log1p(Rescale(encoder, *_units(schema, None if x is None else x.double().log1p())))
+        return Log1p(Rescale(encoder, *_units(schema, x, log=True)))
     if schema.kind == "real":
         return Rescale(encoder, *_units(schema, x))
     return encoder

@@ -5,6 +5,7 @@ from jensen.runs.fitting import fit
 from jensen.runs.loggers import LOGGERS
 from jensen.runs.run import Run
 from jensen.runs.snapshots import Snapshot, State, find, snapshot, snapshots
+from jensen.runs.streams import default_fraction, prepared, was_streamed
 from jensen.runs.watching import Several, Silent, Watcher
 
 __all__ = [
@@ -20,9 +21,12 @@ __all__ = [
     "State",
     "Watcher",
     "compare",
+    "default_fraction",
     "find",
     "fit",
     "paired_difference",
+    "prepared",
     "snapshot",
     "snapshots",
+    "was_streamed",
 ]

@@ -1,20 +1,24 @@
 """Training: the loop, the device, the state; it knows no model and no folder."""
 
 from jensen.training.averaging import WeightAverage
-from jensen.training.batches import ArrayBatches, Batch, Progress
+from jensen.training.batches import ArrayBatches, Batch, Batches, Progress
 from jensen.training.engine import Device, resolve
 from jensen.training.loop import Epoch, Training
 from jensen.training.settings import Settings
 from jensen.training.stopping import EarlyStopping
+from jensen.training.streams import Blocks, StreamBatches
 
 __all__ = [
     "ArrayBatches",
     "Batch",
+    "Batches",
+    "Blocks",
     "Device",
     "EarlyStopping",
     "Epoch",
     "Progress",
     "Settings",
+    "StreamBatches",
     "Training",
     "WeightAverage",
     "resolve",

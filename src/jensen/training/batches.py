@@ -1,7 +1,7 @@
 """Batches: data in memory, sliced by index on the device."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -36,6 +36,24 @@ class Progress(NamedTuple):
     fraction: float
 
 
+@runtime_checkable
+class Batches(Protocol):
+    """The data of a fit, epoch by epoch."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def epoch(self, number: int, done: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch but for the first ``done``; the same each time it is asked for."""
+        ...
+
+
 class ArrayBatches:
     """Batches of arrays that lie in memory; one index operation a batch, no Python for each datum.
 
@@ -64,6 +82,11 @@ class ArrayBatches:
         self.batch_size = min(batch_size, len(x))
         self.seed = seed
         self.transform = transform
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return self.x.device
 
     def __len__(self) -> int:
         """Batches in an epoch."""

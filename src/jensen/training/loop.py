@@ -8,12 +8,13 @@ from typing import Any, Literal, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
-from jensen.errors import FitError
+from jensen.errors import DataError, FitError
 from jensen.training.averaging import WeightAverage
-from jensen.training.batches import ArrayBatches, Progress
+from jensen.training.batches import Batches, Progress
 from jensen.training.engine import engine
 from jensen.training.interrupt import interruptible
 from jensen.training.randomness import Randomness
+from jensen.training.records import Records
 from jensen.training.settings import Settings
 from jensen.training.stopping import EarlyStopping
 
@@ -35,7 +36,7 @@ class Epoch:
         rate: Data a second.
         learning_rate: Step size at its end.
         skipped: Steps with a non-finite gradient so far, which were left out.
-        train: Means of the records of its steps.
+        train: Means of what its steps recorded of each datum.
         valid: Mean validation bound and its standard error over the data, in nats, where it was validated.
         best: Whether the weights as they are now are the best so far.
     """
@@ -132,13 +133,13 @@ class Training:
     def __init__(
         self,
         objective: nn.Module,
-        batches: ArrayBatches,
+        batches: Batches,
         settings: Settings,
         seed: int = 0,
         validate: Callable[[], Tensor] | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
-        device = batches.x.device
+        device = batches.device
         self.objective = objective.to(device)
         self.batches = batches
         self.settings = settings
@@ -158,7 +159,7 @@ class Training:
         self.stopping = EarlyStopping(settings.patience)
         self.randomness = Randomness(seed, device)
         self.best: dict[str, Tensor] | None = None
-        self.sums: dict[str, Tensor] = {}
+        self.records = Records()
         self.unfinished: dict[str, Tensor] = {}
 
     def run(self) -> Iterator[Epoch]:
@@ -170,12 +171,14 @@ class Training:
 
         Raises:
             FitError: If the gradient stays non-finite; the objective has its best weights then too.
+            DataError: If data on disk can't be read any more; likewise, and the state is that after the last step.
         """
-        fabric = engine(self.batches.x.device)
+        fabric = engine(self.batches.device)
         forward, optimiser = fabric.setup(self.objective, self.optimiser)
+        backward: Callable[[Tensor], None] = fabric.backward
         if fabric.world_size == 1:
             # There is nothing to synchronise, and Fabric's wrappers cost a tenth of a millisecond a step.
-            forward, optimiser = self.objective, self.optimiser
+            forward, optimiser, backward = self.objective, self.optimiser, Tensor.backward
         status: Status = "running" if self.epoch < self.settings.epochs else "finished"
         if status == "finished":
             self._finish()
@@ -186,7 +189,7 @@ class Training:
             while status == "running":
                 with interruptible() as stop, self.randomness:
                     start = time.perf_counter()
-                    record, seen = self._steps(fabric, forward, optimiser, stop)
+                    record, seen = self._steps(forward, backward, optimiser, stop)
                     seconds = time.perf_counter() - start
                     interrupted = stop.requested
                     valid = None if interrupted else self._validate()
@@ -197,7 +200,7 @@ class Training:
                     status = "interrupted"
                 else:
                     self.epoch += 1
-                    self.sums = {}
+                    self.records.clear()
                     if self.epoch >= self.settings.epochs:
                         status = "finished"
                     elif self.stopping.stop:
@@ -218,11 +221,11 @@ class Training:
                     valid=None if valid is None else _mean_and_error(valid),
                     best=best,
                 )
-        except FitError:
+        except (FitError, DataError):
             self._finish()
             raise
 
-    def _steps(self, fabric: Any, forward: Any, optimiser: Any, stop: Any) -> tuple[dict[str, float], int]:
+    def _steps(self, forward: Any, backward: Any, optimiser: Any, stop: Any) -> tuple[dict[str, float], int]:
         """The steps of one epoch, or of what is left of it; the records stay on the device until its end."""
         self.objective.train()
         done, seen = self.step - self.epoch * len(self.batches), 0
@@ -232,14 +235,15 @@ class Training:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             loss, record = forward(batch, progress)
-            optimiser.zero_grad(set_to_none=True)
-            fabric.backward(loss)
+            for parameter in self.guard.parameters:
+                parameter.grad = None
+            backward(loss)
             self.guard.prepare()
             optimiser.step()
             self.step += 1
             if self.average is not None:
                 self.average.update(self.step)
-            self.sums = {name: value + self.sums.get(name, 0.0) for name, value in record.items()}
+            self.records.add(record)
             done += 1
             seen += len(batch.x)
             if self.on_step is not None:
@@ -250,7 +254,7 @@ class Training:
                 # Before the next batch is made, which may draw random numbers.
                 break
         self.guard.check()
-        return {name: float(total) / done for name, total in self.sums.items()}, seen
+        return self.records.means(), seen
 
     def _validate(self) -> Tensor | None:
         due = (self.epoch + 1) % self.settings.validate_every == 0 or self.epoch + 1 == self.settings.epochs
@@ -295,7 +299,7 @@ class Training:
             "randomness": self.randomness.state,
             "best": self.best,
             "skipped": self.guard.skipped,
-            "sums": self.sums,
+            "records": self.records.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -312,7 +316,7 @@ class Training:
         self.randomness.state = [kept.cpu() for kept in state["randomness"]]
         self.best = state["best"]
         self.guard.skipped.copy_(state["skipped"])
-        self.sums = dict(state["sums"])
+        self.records.load_state_dict(state["records"])
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

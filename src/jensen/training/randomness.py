@@ -16,11 +16,21 @@ class Randomness:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
+        self._inside = False
         outer = self._read()
         torch.manual_seed(seed)
-        self.state = self._read()
+        self._kept = self._read()
         self._write(outer)
         self._outer = outer
+
+    @property
+    def state(self) -> list[Tensor]:
+        """The state of the fit's generators as it is now, within a block too."""
+        return self._read() if self._inside else self._kept
+
+    @state.setter
+    def state(self, states: list[Tensor]) -> None:
+        self._kept = states
 
     def _read(self) -> list[Tensor]:
         states = [torch.get_rng_state()]
@@ -36,11 +46,13 @@ class Randomness:
     def __enter__(self) -> None:
         """Puts the fit's generators in place."""
         self._outer = self._read()
-        self._write(self.state)
+        self._write(self._kept)
+        self._inside = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Keeps them and puts the user's back."""
-        self.state = self._read()
+        self._kept = self._read()
+        self._inside = False
         self._write(self._outer)

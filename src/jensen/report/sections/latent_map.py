@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.distributions import Independent
 
+from jensen.distributions import diagonal_normal
 from jensen.report.charts import BLUE, CLASSES, MUTED, chart, with_legend
 from jensen.report.markup import Markup, figure
 from jensen.report.material import Material
@@ -108,7 +108,7 @@ def _line(material: Material) -> Markup:
 
 
 def _normal_prior(material: Material) -> bool:
-    return isinstance(material.run.model.prior(), Independent)
+    return diagonal_normal(material.run.model.prior()) is not None
 
 
 def _tsne(means: Floats, seed: int) -> Floats:

@@ -1,6 +1,7 @@
 """How to get the same Run again."""
 
 import shlex
+from collections.abc import Mapping
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from jensen.report.markup import Markup, join, table, tag
 from jensen.report.material import Material
 from jensen.report.sections.section import Section
 from jensen.report.wording import count
-from jensen.runs import Run
+from jensen.runs import Run, default_fraction
 
 
 def repeat(material: Material) -> Section:
@@ -26,7 +27,9 @@ def repeat(material: Material) -> Section:
     ]
     if named is None:
         notes.append("The data were handed over in memory: DATA stands for a file that holds them.")
-    if run.about.get("n_valid") and _validation(run):
+    if "VALID" in _validation(run):
+        notes.append("So were the validation data: VALID stands for a file that holds them.")
+    if "valid" not in run.about and run.about.get("n_valid") and _validation(run):
         notes.append(
             "The part that --valid holds out is that of the fit by number; if the validation data were a set of "
             "their own, give that instead."
@@ -46,6 +49,10 @@ def command(run: Run) -> str:
     """The command line that fits the Run again; options that have their default value are left out."""
     words = ["jensen", "fit", data_argument(run) or "DATA", "--model", run.recipe, "--out", "RUN"]
     words += _validation(run)
+    if run.about.get("target") is not None:
+        words += ["--target", str(run.about["target"])]
+    if run.about.get("stream") is not None:
+        words += ["--stream"]
     words += ["--seed", str(run.about.get("seed", 0))]
     for key, value in changed(run).items():
         words += ["--epochs", str(value)] if key == "epochs" else ["--set", f"{key}={_written(value)}"]
@@ -76,17 +83,42 @@ def changed(run: Run) -> dict[str, Any]:
 
 def data_argument(run: Run) -> str | None:
     """What to give as DATA: a known name or the path; None if the data came from memory."""
-    name, source = str(run.about.get("data", "")), str(run.about.get("source", ""))
+    return _argument(run.about, "train")
+
+
+def _argument(about: Mapping[str, Any], split: str) -> str | None:
+    """What names data on the command line; ``split`` is what a known name stands for by itself."""
+    name, source = str(about.get("data", "")), str(about.get("source", ""))
     known, _, part = name.partition(":")
     if known in KNOWN:
-        return known if part in ("", "train") else name
-    if source and "\n" not in source and Path(source).name.startswith(name):
-        return source
-    return None
+        return known if part in ("", split) else name
+    if not source or "\n" in source:
+        return None
+    if Path(source).suffix == ".npz" and Path(source).stem == known and part:
+        return f"{source}:{part}"
+    return source if Path(source).name.startswith(name) else None
 
 
 def _validation(run: Run) -> list[str]:
-    """The option that holds out validation data, where it isn't what the command does by itself."""
+    """The option that gives the validation data, where they aren't what the command takes by itself."""
+    if "valid" not in run.about:
+        return _guessed_validation(run)
+    given = run.about["valid"]
+    known = dict(KNOWN).get(data_argument(run) or "")
+    own = known is not None and "valid" in known.splits
+    total = run.about.get("n", 0) + run.about.get("n_valid", 0)
+    default = default_fraction(total, streamed=run.about.get("stream") is not None)
+    if given is None:
+        return ["--valid", "0"] if own or default is not None else []
+    if "fraction" in given:
+        return [] if not own and given["fraction"] == default else ["--valid", repr(given["fraction"])]
+    if own and given.get("data") == f"{data_argument(run)}:valid":
+        return []
+    return ["--valid", _argument(given, "valid") or "VALID"]
+
+
+def _guessed_validation(run: Run) -> list[str]:
+    """The same for a Run that doesn't say how its validation data were given: a part, going by their number."""
     n, held_out = run.about.get("n", 0), run.about.get("n_valid", 0)
     total = n + held_out
     known = dict(KNOWN).get(data_argument(run) or "")
