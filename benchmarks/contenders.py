@@ -25,7 +25,13 @@ from jensen.training import ArrayBatches, Settings, Training
 PIXELS, HIDDEN, LATENT = 784, 400, 40
 BATCH = 100
 LEARNING_RATE = 1e-3
-BARE_FEATURES: dict[str, Any] = {"averaging": None, "clip_norm": None, "guard": False, "patience": None}
+BARE_FEATURES: dict[str, Any] = {
+    "gradient": "pathwise",
+    "averaging": None,
+    "clip_norm": None,
+    "guard": False,
+    "patience": None,
+}
 """Options that leave jensen's loop with what the hand-written one does."""
 
 Epoch = Callable[[], float]

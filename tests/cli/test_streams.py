@@ -127,6 +127,15 @@ def test_what_can_not_be_streamed(call: Call, tmp_path: Path) -> None:
     assert "doesn't exist" in call("fit", tmp_path / "x.npy", *rest).fault()
 
 
+def test_validation_data_too_large_for_memory(
+    call: Call, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jensen.data.memory.available", lambda: 1000)
+    message = call("fit", folder, "--out", tmp_path / "run", *FAST, "--valid", folder).fault()
+    assert "90 data of shards to validate on don't fit into memory" in message
+    assert call("fit", folder, "--out", tmp_path / "run", *FAST, "--valid", "0.05").code == 0
+
+
 def test_shards_that_differ(call: Call, folder: Path, tmp_path: Path) -> None:
     np.save(folder / "3.npy", np.zeros((5, 7), np.float32))
     for way in ("--stream", "--no-stream"):

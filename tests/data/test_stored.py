@@ -155,6 +155,11 @@ def test_labels_are_left_out(tmp_path: Path) -> None:
     words = table.with_columns(label=polars.Series(["cat"] * 60))
     words.write_parquet(tmp_path / "w.parquet")
     assert stored(tmp_path / "w.parquet", target="label").schema.columns == ("a", "b")
+    words.write_ipc(tmp_path / "w.arrow")
+    with_labels = read(tmp_path / "w.arrow", target="label")
+    assert with_labels.y is not None
+    assert with_labels.y.tolist() == ["cat"] * 60
+    assert with_labels.target == "label"
     with pytest.raises(DataError, match=r"1 columns of its 3 that hold no numbers: 'label' \(String\)"):
         stored(tmp_path / "w.parquet")
     with pytest.raises(DataError, match=r"no column 'mark' for the labels\. It has: a, label, b"):
@@ -177,6 +182,9 @@ def test_columns_in_another_order_and_columns_that_count_rows(tmp_path: Path) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_witnesses_speak_for_all_data(tmp_path: Path, kind: str) -> None:
     data = stored(shards(tmp_path / "s", made(kind).x))
+    halves = np.array([[0.0, 0.5], [1.0, 1.0], [0.0, 0.0]])
+    np.save(tmp_path / "halves.npy", halves)
+    assert stored(tmp_path / "halves.npy").witnesses().x[:, 0].tolist() == [0, 1, 0.5]
     for wanted in KINDS:
         schema = made(wanted).schema
         outcomes: list[type[JensenError] | None] = []

@@ -231,3 +231,11 @@ def test_shuffling_leaves_the_generator_alone() -> None:
     before = torch.get_rng_state()
     rows(batches().epoch(0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_batches_come_to_the_device() -> None:
+    here = [batch.x for batch in batches().epoch(1)]
+    there = [batch.x for batch in batches(device=torch.device("cuda")).epoch(1)]
+    assert all(x.is_cuda for x in there)
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))

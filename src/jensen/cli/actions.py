@@ -28,8 +28,8 @@ def fit(
     *,
     valid: str | None,
     resume: bool,
-    logs: Sequence[str],
     stream: bool | None,
+    logs: Sequence[str],
     target: str | int | None,
     seed: int,
     device: str,
@@ -55,7 +55,7 @@ def fit(
         "run": str(out),
         "model": model,
         "data": run.about["data"],
-        "streamed": run.about["stream"] is not None,
+        "streamed": run.about.get("stream") is not None,
         "likelihood": run.config.likelihood,
         "status": last["status"],
         "epochs": last["epoch"],
@@ -262,7 +262,7 @@ def loggers(names: Sequence[str]) -> list[runs.Watcher]:
 
 def validation(
     data: str, train: Dataset | Stored, valid: str | None, target: str | int | None
-) -> Dataset | float | None:
+) -> Dataset | Stored | float | None:
     """The validation data: the known set's own, what was asked for, or a tenth."""
     if valid is None:
         if data in KNOWN and "valid" in KNOWN[data].splits:
@@ -271,7 +271,7 @@ def validation(
     try:
         fraction = float(valid)
     except ValueError:
-        return load(valid, "valid", target=target)
+        return obtain(valid, "valid", target, None)
     if not 0 <= fraction < 1:
         raise ConfigError(f"--valid wants data, or a part of the data between 0 and 1; got {valid}")
     return fraction or None

@@ -59,7 +59,7 @@ class FitBar:
         """A fit begins; says which likelihood was chosen."""
         self.epochs = epochs
         self.progress.start()
-        stream = run.about["stream"]
+        stream = run.about.get("stream")
         files = "" if stream is None else "a file" if stream["shards"] == 1 else f"{stream['shards']} files"
         where = f", streamed from {files} on disk" if files else ""
         self.progress.console.print(

@@ -66,8 +66,6 @@ def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
             raise DataError(f"{path} is empty. Write the file again, or fetch a fresh copy of it.")
         if ending == ".npz":
             return read_npz(path, key)
-        if ending in ARROW:
-            return stored(path, target=target).load()
         if ending in _TABLES:
             return read_table(path, target)
         if ending in _READERS:

@@ -1,4 +1,4 @@
-"""Reads tables: .csv and .parquet."""
+"""Reads tables: .csv, .parquet, .arrow and .feather."""
 
 import csv
 from collections.abc import Sequence
@@ -93,7 +93,7 @@ def polars_for(path: Path) -> Any:
 
 
 def read_table(path: Path, target: str | int | None = None) -> Dataset:
-    """Reads a table of numbers from a .csv or .parquet file.
+    """Reads a table of numbers from a .csv, .parquet, .arrow or .feather file.
 
     A .csv may have a header or none, and commas, semicolons or tabs. A first column that only counts the rows
     (named "rownames", "Unnamed: 0" or not at all) is left out.
@@ -125,8 +125,10 @@ def read_table(path: Path, target: str | int | None = None) -> Dataset:
                 # All rows are looked at: a column may turn to text late in the file.
                 infer_schema_length=None,
             )
-        else:
+        elif path.suffix.lower() == ".parquet":
             frame = nw.read_parquet(str(path), backend="polars")
+        else:
+            frame = nw.from_native(polars.scan_ipc(path).collect(), eager_only=True)
     except (polars.exceptions.PolarsError, OSError, ValueError) as error:
         raise damaged(path, str(error).splitlines()[0]) from error
     if is_csv:

@@ -38,7 +38,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         likelihood: Family of p(x|z); "auto" chooses from the data: binary cells, uint8, counts, or real.
         network: Architecture: "mlp", "conv", "residual", "residual-mlp".
         bound: What is maximised: "elbo", "iwae", "renyi".
-        epochs: Passes over the data; None: 100, more for small data.
+        epochs: Passes over the data; None: 200, more for small data.
         batch_size: Data in a batch.
         learning_rate: Highest step size.
         recipe: Named model whose defaults are used; see ``jensen models``.
@@ -80,7 +80,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         bound: str = "elbo",
         epochs: int | None = None,
         batch_size: int = 100,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 1e-3,
         recipe: str = "vae",
         options: Mapping[str, Any] | None = None,
         validation_fraction: float = 0.0,

@@ -56,23 +56,14 @@ def evaluate(
     """
     totals = _Totals()
     for number, some in enumerate([x] if isinstance(x, Tensor) else x):
-        result = importance_pass(
-            model, some, samples, seed=part_seed(seed, number), memory=memory, on_data=on_data
+        totals.add(
+            model,
+            some,
+            importance_pass(
+                model, some, samples, seed=part_seed(seed, number), memory=memory, on_data=on_data
+            ),
         )
-        totals.add(model, some, result)
-    if totals.scores is None:
-        raise ShapeError("there are no data to evaluate; got no parts")
     return totals.numbers(samples)
-
-
-def part_seed(seed: int | None, number: int) -> int | None:
-    """The seed of the draws for one part of the data; the first part has that of the whole.
-
-    Example:
-        >>> part_seed(7, 0)
-        7
-    """
-    return None if seed is None else (seed + 1_000_003 * number) % 2**63
 
 
 def summarise(model: Model, x: Float[Tensor, "n *event"], result: ImportancePass) -> Numbers:
@@ -91,17 +82,26 @@ def summarise(model: Model, x: Float[Tensor, "n *event"], result: ImportancePass
     return totals.numbers(result.samples)
 
 
-_SCORES = ("evidence", "elbo", "gap", "log_likelihood", "kl", "reconstruction_error")
-"""What each datum scores, by column."""
+def part_seed(seed: int | None, number: int) -> int | None:
+    """The seed of the draws for one part of the data; the first part has that of the whole.
+
+    Example:
+        >>> part_seed(7, 0)
+        7
+    """
+    return None if seed is None else (seed + 1_000_003 * number) % 2**63
+
+
+_COLUMNS = ("elbo", "evidence", "gap", "log_likelihood", "kl", "reconstruction_error")
 
 
 @dataclass
 class _Totals:
-    """Moments over the data so far, or sums where no spread is wanted."""
+    """Moments over the data so far."""
 
     cells: int = 0
     squared_standard_errors: float = 0.0
-    scores: Moments | None = None
+    data: Moments | None = None
     means: Moments | None = None
     kl: Tensor | None = None
 
@@ -113,29 +113,34 @@ class _Totals:
         if kl is not None:
             kl = kl.double() * len(x)
             self.kl = kl if self.kl is None else self.kl + kl
-        columns = (
-            result.evidence,
+        columns = [
             result.elbo,
+            result.evidence,
             result.evidence - result.elbo,
             result.log_likelihood,
             result.log_likelihood - result.elbo,
-            reconstruction_errors(model, x),
-        )
-        scores = Moments.of(torch.stack(columns, 1).cpu().numpy())
-        self.scores = scores if self.scores is None else self.scores.merged(scores)
+            reconstruction_errors(model, x).to(result.elbo),
+        ]
+        data = Moments.of(torch.stack(columns, 1).cpu().numpy())
+        self.data = data if self.data is None else self.data.merged(data)
         means = Moments.of(posterior_means(model, x).cpu().numpy())
         self.means = means if self.means is None else self.means.merged(means)
 
     def numbers(self, samples: int) -> Numbers:
-        """What ``evaluate`` returns."""
-        assert self.scores is not None, "there were data"
-        assert self.means is not None, "there were data"
-        n = self.scores.count
-        mean = {name: float(value) for name, value in zip(_SCORES, self.scores.mean, strict=True)}
-        error: dict[str, float | None] = dict.fromkeys(_SCORES)
-        if n > 1:
-            variance = self.scores.variance(correction=1)
-            error = {name: sqrt(float(value) / n) for name, value in zip(_SCORES, variance, strict=True)}
+        """What ``evaluate`` returns.
+
+        Raises:
+            ShapeError: If there were no data.
+        """
+        if self.data is None or self.means is None:
+            raise ShapeError("there are no data to evaluate; got no parts")
+        n = self.data.count
+        mean = dict(zip(_COLUMNS, self.data.mean.tolist(), strict=True))
+        spread = self.data.variance(correction=1) / n
+        error = {
+            name: sqrt(value) if n > 1 else None
+            for name, value in zip(_COLUMNS, spread.tolist(), strict=True)
+        }
         nll = -mean["evidence"]
         return {
             "elbo": mean["elbo"],

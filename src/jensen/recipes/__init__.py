@@ -65,7 +65,7 @@ RECIPES: Registry[Recipe] = Registry(
                 "iwae",
                 "autoencoder trained on the importance-weighted bound",
                 "Importance weighted autoencoders, 2015, https://arxiv.org/abs/1509.00519",
-                {"bound": "iwae", "samples": 5, "gradient": "doubly-reparameterised"},
+                {"bound": "iwae", "samples": 5},
             ),
             Recipe(
                 "linear-vae",

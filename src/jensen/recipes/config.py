@@ -52,21 +52,21 @@ class VAEConfig(BaseModel):
     )
     bound: str = Field("elbo", description="bound that is maximised")
     samples: int = Field(1, gt=0, description="draws for each datum in training")
-    gradient: str = Field("pathwise", description="estimator of the bound's gradient")
+    gradient: str = Field("auto", description="estimator of the bound's gradient; auto chooses by the bound")
     beta: float = Field(1.0, ge=0, description="weight of the KL; other than 1 it is no longer the bound")
     free_bits: float = Field(0.0, ge=0, description="nats of KL that aren't punished")
     kl_warm_up: float = Field(0.0, ge=0, description="epochs over which the weight of the KL grows to beta")
     epochs: int | None = Field(
-        None, gt=0, description="passes over the data; by default 100, more for small data"
+        None, gt=0, description="passes over the data; by default 200, more for small data"
     )
     batch_size: int = Field(100, gt=0, description="data in a batch")
-    learning_rate: float = Field(2e-3, gt=0, description="highest step size of Adam")
+    learning_rate: float = Field(1e-3, gt=0, description="highest step size of Adam")
     warm_up: float = Field(0.01, ge=0, lt=1, description="part of the steps over which the step size grows")
-    decay: bool = Field(True, description="whether the step size then falls along a half cosine to zero")
+    decay: bool = Field(False, description="whether the step size then falls along a half cosine to zero")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
     clip_norm: float | None = Field(100.0, gt=0, description="largest norm of the gradient")
     averaging: float | None = Field(
-        0.999, gt=0, lt=1, description="decay of the moving average of the weights"
+        0.9998, gt=0, lt=1, description="decay of the moving average of the weights"
     )
     guard: bool = Field(True, description="whether steps with a non-finite gradient are skipped and counted")
     patience: int | None = Field(
@@ -82,12 +82,13 @@ class VAEConfig(BaseModel):
             (self.network, ARCHITECTURES),
             (self.activation, ACTIVATIONS),
             (self.bound, BOUNDS),
-            (self.gradient, GRADIENTS),
         ]
         for name, registry in families:
             registry[name]
         if self.likelihood != "auto":
             LIKELIHOODS[self.likelihood]
+        if self.gradient != "auto":
+            GRADIENTS[self.gradient]
         return self
 
 

@@ -38,16 +38,19 @@ def resolve(config: VAEConfig, schema: Schema, n: int) -> VAEConfig:
         choices["likelihood"] = AUTO[schema.kind]
     if config.epochs is None:
         steps = -(-n // config.batch_size)
-        choices["epochs"] = max(100, -(-2000 // steps))
+        choices["epochs"] = max(200, -(-2000 // steps))
     if (config.prior == "class") != (config.posterior == "class"):
         raise ConfigError("a class as the latent needs both prior='class' and posterior='class'")
-    if config.posterior == "class" and config.gradient != "score":
+    gradient = config.gradient
+    if gradient == "auto":
+        gradient = choices["gradient"] = _gradient(config)
+    if config.posterior == "class" and gradient != "score":
         raise ConfigError(
             "a class as the latent has no path-wise gradient; use gradient='score' and samples=8"
         )
-    if config.gradient == "score" and config.samples < 2:
+    if gradient == "score" and config.samples < 2:
         raise ConfigError("the score-function gradient needs samples of at least 2; try samples=8")
-    if config.gradient == "doubly-reparameterised" and config.bound != "iwae":
+    if gradient == "doubly-reparameterised" and config.bound != "iwae":
         raise ConfigError("gradient='doubly-reparameterised' is that of bound='iwae'")
     if config.bound != "elbo" and (config.beta != 1 or config.free_bits > 0 or config.kl_warm_up > 0):
         raise ConfigError("beta, free_bits and kl_warm_up weigh the ELBO's KL; use them with bound='elbo'")
@@ -110,6 +113,15 @@ def objective(model: LatentVariableModel, config: VAEConfig) -> VariationalObjec
         free_bits=config.free_bits,
         warm_up=config.kl_warm_up,
     )
+
+
+def _gradient(config: VAEConfig) -> str:
+    """The estimator of least variance among those without bias for that bound."""
+    if config.posterior == "class":
+        return "pathwise"
+    if config.bound == "iwae" and config.samples > 1:
+        return "doubly-reparameterised"
+    return "sticking-the-landing" if config.bound == "elbo" and config.free_bits == 0 else "pathwise"
 
 
 def _prior(config: VAEConfig) -> Any:

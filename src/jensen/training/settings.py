@@ -23,12 +23,12 @@ class Settings:
     """
 
     epochs: int = 100
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     warm_up: float = 0.01
-    decay: bool = True
+    decay: bool = False
     weight_decay: float = 0.0
     clip_norm: float | None = 100.0
-    averaging: float | None = 0.999
+    averaging: float | None = 0.9998
     guard: bool = True
     patience: int | None = 10
     validate_every: int = 1
