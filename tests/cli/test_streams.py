@@ -52,7 +52,7 @@ def test_a_resumed_fit_reads_its_data_as_before(call: Call, folder: Path, tmp_pa
     again = call(*command, "--resume", "--json").json
     assert again == first
     assert (
-        "its stream is {'shards': 3, 'block_rows': 16}, now it is None"
+        "its stream is {'shards': 3, 'block_rows': 16, 'buffer_bytes': 33554432}, now it is None"
         in call(*command, "--resume", "--no-stream").fault()
     )
 

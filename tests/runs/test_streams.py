@@ -154,7 +154,7 @@ def test_what_a_run_says_of_its_data(tmp_path: Path) -> None:
     data = data_in(tmp_path / "x")
     run = fit(data(), options=OPTIONS, valid=0.2, folder=tmp_path / "run")
     about = Run.load(tmp_path / "run").about
-    assert about["stream"] == {"shards": 3, "block_rows": 5}
+    assert about["stream"] == {"shards": 3, "block_rows": 5, "buffer_bytes": 180}
     assert (about["n"], about["n_valid"], about["valid"]) == (80, 20, {"fraction": 0.2})
     assert (about["data"], about["source"]) == ("x", str(tmp_path / "x"))
     assert run.examples is not None
@@ -182,7 +182,7 @@ def test_what_is_not_the_same_can_not_be_resumed(tmp_path: Path) -> None:
     data, folder = data_in(tmp_path / "x"), tmp_path / "run"
     arguments: dict[str, Any] = {"options": OPTIONS, "valid": 0.2, "folder": folder}
     fit(data(), **arguments, watcher=Interrupter(2))
-    with pytest.raises(RunError, match=r"its stream is \{'shards': 3, 'block_rows': 5\}, now it is None"):
+    with pytest.raises(RunError, match=r"its stream is \{'shards': 3, 'block_rows': 5, .*\}, now it is None"):
         fit(data().load(), **arguments, resume=True)
     with pytest.raises(RunError, match=r"'block_rows': 5.*'block_rows': 6"):
         fit(stored(tmp_path / "x", block_rows=6), **arguments, resume=True)

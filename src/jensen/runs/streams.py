@@ -12,7 +12,7 @@ from jensen.data import Dataset, Stored, binarise, fits_memory
 from jensen.errors import DataError, SupportError
 from jensen.runs.run import Run
 from jensen.runs.storage import read_json
-from jensen.training import ArrayBatches, Batches, StreamBatches
+from jensen.training import ArrayBatches, Batches, StreamBatches, streams
 
 STREAM_VALID = 10_000
 """Most data to validate on of those that stay on disk, where nobody asks for more."""
@@ -80,10 +80,14 @@ def was_streamed(folder: Path) -> bool | None:
 
 
 def layout(dataset: Dataset | Stored) -> dict[str, Any] | None:
-    """How data that stay on disk are cut, which the order of training depends on; None for data in memory."""
+    """How data that stay on disk are cut and mixed, which the order of training depends on; None for data in memory."""
     if isinstance(dataset, Dataset):
         return None
-    return {"shards": len(dataset.shards), "block_rows": dataset.block_rows}
+    return {
+        "shards": len(dataset.shards),
+        "block_rows": dataset.block_rows,
+        "buffer_bytes": streams.BUFFER_BYTES,
+    }
 
 
 def prepared(run: Run, dataset: Dataset | Stored, seed: int = 0) -> Iterator[Tensor]:

@@ -35,9 +35,8 @@ class StreamBatches:
 
     In each epoch the blocks come in another random order. As many of them as a buffer holds are read together and
     their rows shuffled; while one buffer is used, a thread reads the next, at an epoch's end the first one of the next
-    epoch. The order depends on the seed, the epoch's
-    number and the layout of the blocks alone, so that the batches after any step of any epoch can be had without
-    reading those before it.
+    epoch. The order depends on the seed, the epoch's number, the layout of the blocks and the size of the buffers
+    alone, so that the batches after any step of any epoch can be had without reading those before it.
 
     Several processes walk through the same order with ``batch_size`` rows each: what they get together at a step is
     what one process gets whose batches are ``world_size`` times as large. They never get the same row in an
