@@ -71,8 +71,8 @@ def epochs_for(
 ) -> int:
     """How many epochs, with their validation, take about so many minutes on this machine as it is now.
 
-    The schedule of the step size runs over all epochs, so a fit that is cut off when its time is up is not the fit
-    that it could have been; therefore steps are timed first, and the number of epochs is set.
+    Warm-up and, where it is asked for, decay of the step size run over all epochs, so a fit that is cut off when its
+    time is up is not the fit that it could have been; therefore steps are timed first, and the number of epochs is set.
 
     Args:
         minutes: The time.

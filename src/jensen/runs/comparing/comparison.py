@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jensen.data import Dataset, check_matches, split
+from jensen.data import Dataset, Stored, check_matches, split
 from jensen.errors import ConfigError, FitError
 from jensen.recipes import RECIPES
 from jensen.runs.comparing.budget import default_epochs, epochs_for
@@ -23,6 +23,7 @@ from jensen.runs.comparing.result import Comparison, put_together
 from jensen.runs.comparing.sharing import alone, place, share, wait_for
 from jensen.runs.comparing.tables import write_tables
 from jensen.runs.run import make_folder
+from jensen.runs.streams import in_memory
 from jensen.runs.watching import Watcher
 from jensen.training import resolve as resolve_device
 
@@ -37,7 +38,7 @@ def compare(
     minutes: float | int | None = None,
     options: Mapping[str, Any] | None = None,
     model_options: Mapping[str, Mapping[str, Any]] | None = None,
-    valid: Dataset | float | None = 0.1,
+    valid: Dataset | Stored | float | None = 0.1,
     test: Dataset | float = 0.2,
     samples: int = 1000,
     seed: int = 0,
@@ -62,7 +63,7 @@ def compare(
         epochs: The budget: passes over the training data of each fit, at most. Without ``minutes`` too it is what
             the models choose by themselves, the largest such number for all.
         minutes: The budget in another form: training time of each fit, about. The speed is measured first and the
-            number of epochs set by it, so that the schedule of the step size fits.
+            number of epochs set by it, so that schedules which run over all epochs fit.
         options: Of all models.
         model_options: Of single models, by label.
         valid: Validation data, or the part of the training data to use as such; None: train for all epochs.
@@ -167,7 +168,7 @@ def _budget(epochs: int | None, minutes: float | int | None) -> dict[str, float 
 
 
 def _parts(
-    dataset: Dataset, valid: Dataset | float | None, test: Dataset | float, seed: int
+    dataset: Dataset, valid: Dataset | Stored | float | None, test: Dataset | float, seed: int
 ) -> tuple[Dataset, Dataset | None, Dataset]:
     """Data to train on, to validate on and to judge on, the same for all models and seeds."""
     if isinstance(test, float | int):
@@ -177,5 +178,5 @@ def _parts(
     if isinstance(valid, float | int):
         dataset, valid = split(dataset, float(valid), seed)
     elif valid is not None:
-        valid = check_matches(dataset.schema, valid)
+        valid = check_matches(dataset.schema, in_memory(valid))
     return dataset, valid, test
