@@ -26,48 +26,88 @@ def valid_states(graph: FactorGraph) -> Bool[Tensor, "variables states"]:
     return torch.arange(most) < graph.states[:, None]
 
 
-def on_axis(values: Tensor, axis: int, axes: int, batch: int) -> Tensor:
-    """Values (*batch axes, states) as an array that broadcasts to a table, with the states on one axis of it."""
-    shape = [1] * axes
-    shape[axis] = values.shape[-1]
-    return values.reshape(*values.shape[:batch], *shape)
+class Tables:
+    """Log-tables of one shape, factors last, that turn messages to factors into messages from them.
 
+    For pairs the exponentials are taken once, so that a message costs a product and two functions of a vector.
 
-def entropies(q: Tensor) -> Float[Tensor, "*batch"]:
-    """Entropy of the distributions on the last axis, nats."""
-    return -torch.xlogy(q, q).sum(-1)
+    Args:
+        log_tables: (*states, factors).
+    """
+
+    def __init__(self, log_tables: Tensor) -> None:
+        self.log_tables = log_tables
+        self.axes = log_tables.ndim - 1
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        if self.axes == 2:
+            for other in (1, 0):
+                top = log_tables.amax(other)
+                top = torch.where(top == -torch.inf, 0.0, top)
+                self._pairs.append((top, (log_tables - top.unsqueeze(other)).exp()))
+
+    def with_messages(self, told: list[Tensor], but: int | None = None) -> Tensor:
+        """The log-tables with what the variables told, (states, factors) for each axis, added on all axes but one."""
+        result = self.log_tables
+        for axis, message in enumerate(told):
+            if axis != but:
+                shape = [1] * self.axes + [message.shape[1]]
+                shape[axis] = message.shape[0]
+                result = result + message.reshape(shape)
+        return result
+
+    def send(self, told: list[Tensor], axis: int) -> Tensor:
+        """Log-messages to the variable on one axis, (states, factors), up to a constant for each factor."""
+        if self._pairs:
+            other = 1 - axis
+            top, weights = self._pairs[axis]
+            largest = told[other].amax(0)
+            largest = torch.where(largest == -torch.inf, 0.0, largest)
+            share = (told[other] - largest).exp()
+            total = weights.select(other, 0) * share[0]
+            for state in range(1, len(share)):
+                total = torch.addcmul(total, weights.select(other, state), share[state])
+            # Where products of extremes vanish (or there are zeros) the sum is made in logarithms.
+            if float(total.min() if total.numel() else 1.0) > 0:
+                return total.log() + top + largest
+        others = tuple(other for other in range(self.axes) if other != axis)
+        table = self.with_messages(told, but=axis)
+        return log_sum_exp(table, others) if others else table
 
 
 def expected_log_tables(
-    log_tables: Tensor, variables: Tensor, q: Float[Tensor, "restarts variables states"], but: int | None
+    log_tables: Tensor, variables: Tensor, q: Float[Tensor, "states restarts variables"], but: int | None
 ) -> Tensor:
     """Expectations of log-tables under independent variables, over all axes but one, or over all.
 
+    Factors come last in these arrays, and sums over states are made one state at a time: inner loops are then long.
+
     Args:
-        log_tables: Finite, (factors, *states).
+        log_tables: Finite, (*states, factors).
         variables: (factors, axes).
         q: Distributions.
         but: The axis that is left, or None.
 
     Returns:
-        (restarts, factors, states of that axis) or (restarts, factors).
+        (states of that axis, restarts, factors) or (restarts, factors).
     """
-    axes = variables.shape[1]
-    result = log_tables[None]
-    for axis in reversed(range(axes)):
+    result = log_tables[..., None, :]
+    for axis in reversed(range(variables.shape[1])):
         if axis != but:
-            weight = q[:, variables[:, axis], : log_tables.shape[axis + 1]]
-            left = result.ndim - 2
-            result = (result * on_axis(weight, axis, left, 2)).sum(axis + 2)
-    return result
+            weight = q[:, :, variables[:, axis]]
+            total = result.select(axis, 0) * weight[0]
+            for state in range(1, log_tables.shape[axis]):
+                total = torch.addcmul(total, result.select(axis, state), weight[state])
+            result = total
+    return result.expand(*result.shape[:-2], q.shape[1], -1)
 
 
 def without_zeros(group: Group) -> tuple[Tensor, Tensor | None]:
-    """The log-tables with 0 for -inf, and 1 where they are -inf, or None if they nowhere are."""
-    zero = group.log_tables == -torch.inf
+    """The log-tables, factors last, with 0 for -inf; and 1 where they are -inf, or None if they nowhere are."""
+    tables = group.log_tables.movedim(0, -1).contiguous()
+    zero = tables == -torch.inf
     if not bool(zero.any()):
-        return group.log_tables, None
-    return torch.where(zero, 0.0, group.log_tables), zero.double()
+        return tables, None
+    return torch.where(zero, 0.0, tables), zero.double()
 
 
 def neighbours(graph: FactorGraph) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

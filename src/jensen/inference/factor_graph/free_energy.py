@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from jensen.errors import ConfigError, ShapeError
-from jensen.inference.factor_graph.arrays import entropies, expected_log_tables, valid_states, without_zeros
+from jensen.inference.factor_graph.arrays import expected_log_tables, valid_states, without_zeros
 from jensen.inference.factor_graph.graph import FactorGraph
 from jensen.information.tables import checked
 
@@ -52,16 +52,23 @@ def variational_free_energy(graph: FactorGraph, q: Mapping[str, ArrayLike | Tens
         if table.shape != (states,):
             raise ShapeError(f"'{name}' has {states} states; q has shape {tuple(table.shape)} for it")
         padded[place, :states] = table
-    return -lower_bounds(graph, padded[None])[0]
+    return -lower_bounds(graph, [without_zeros(group) for group in graph.groups], padded.T[:, None])[0]
 
 
 def lower_bounds(
-    graph: FactorGraph, q: Float[Tensor, "restarts variables states"]
+    graph: FactorGraph,
+    tables: list[tuple[Tensor, Tensor | None]],
+    q: Float[Tensor, "states restarts variables"],
 ) -> Float[Tensor, " restarts"]:
-    """Lower bounds on log Z of several q, minus their free energies: nats; -inf if q allows what is impossible."""
-    total = graph.log_constant + entropies(q).sum(1)
-    for group in graph.groups:
-        finite, zeros = without_zeros(group)
+    """Lower bounds on log Z of several q, minus their free energies: nats; -inf if q allows what is impossible.
+
+    Args:
+        graph: Factors.
+        tables: Its groups ``without_zeros``.
+        q: Distributions.
+    """
+    total = graph.log_constant - torch.xlogy(q, q).sum((0, 2))
+    for group, (finite, zeros) in zip(graph.groups, tables, strict=True):
         total = total + expected_log_tables(finite, group.variables, q, None).sum(1)
         if zeros is not None:
             impossible = expected_log_tables(zeros, group.variables, q, None).sum(1)

@@ -15,6 +15,7 @@ from jensen.seeding import seeded
 
 # Chances of an impossible configuration that differ by less are the same but for rounding.
 _SAME_CHANCE = 1e-12
+_SWEEPS_WITHOUT_BOUND = 50
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class MeanField:
             impossible.
         beliefs: The independent variables' probabilities.
         history: The bound before the first sweep and after each, (sweeps + 1,), of the start that ended best.
-        converged: Whether the last sweep raised no start's bound by more than the tolerance.
+        converged: Whether that start's bound has stopped rising.
         sweeps: How many passes over all variables were made.
     """
 
@@ -93,39 +94,50 @@ def mean_field(
     """
     if restarts < 1 or sweeps < 1:
         raise ConfigError(f"mean field needs at least one start and one sweep; got {restarts} and {sweeps}")
-    valid = valid_states(graph)
-    steps = _steps(graph)
+    valid = valid_states(graph).T[:, None]
+    tables = [without_zeros(group) for group in graph.groups]
+    steps = _steps(graph, tables)
     with seeded(seed):
         q = _starts(valid, graph.states, restarts)
-    history = [lower_bounds(graph, q)]
-    converged = False
-    while not converged and len(history) <= sweeps:
+    history = [lower_bounds(graph, tables, q)]
+    moving = torch.ones(restarts, dtype=torch.bool)
+    while bool(moving.any()) and len(history) <= sweeps:
+        part = q[:, moving]
         for step in steps:
-            _update(q, step, valid)
-        history.append(lower_bounds(graph, q))
-        rise = torch.where(history[-1] == history[-2], 0.0, history[-1] - history[-2])
-        converged = bool((rise <= tolerance * (1 + history[-1].abs())).all())
+            _update(part, step, valid)
+        q[:, moving] = part
+        old = history[-1]
+        new = old.clone()
+        new[moving] = lower_bounds(graph, tables, part)
+        # A start may need some sweeps to get out of what is impossible.
+        rising = torch.where(
+            new == -torch.inf, len(history) < _SWEEPS_WITHOUT_BOUND, new - old > tolerance * (1 + new.abs())
+        )
+        moving &= rising
+        history.append(new)
     best = int(history[-1].argmax())
     bounds = torch.stack(history)[:, best]
-    return MeanField(float(bounds[-1]), Beliefs(graph, q[best]), bounds, converged, len(history) - 1)
+    return MeanField(
+        float(bounds[-1]), Beliefs(graph, q[:, best].T), bounds, not bool(moving[best]), len(history) - 1
+    )
 
 
 def _starts(valid: Tensor, states: Tensor, restarts: int) -> Tensor:
-    """Distributions (restarts, variables, states)."""
-    weights = torch.ones(restarts, *valid.shape, dtype=torch.float64)
+    """Distributions (states, restarts, variables)."""
+    most, _, variables = valid.shape
+    weights = torch.ones(most, restarts, variables, dtype=torch.float64)
     if restarts > 1:
-        weights[1, :, 0] += 1
+        weights[0, 1] += 1
     if restarts > 2:
-        weights[2, torch.arange(len(states)), states - 1] += 1
+        weights[states - 1, 2, torch.arange(variables)] += 1
     if restarts > 3:
-        weights[3:] = -torch.rand(restarts - 3, *valid.shape, dtype=torch.float64).log()
+        weights[:, 3:] = -torch.rand(most, restarts - 3, variables, dtype=torch.float64).log()
     weights = torch.where(valid, weights, 0.0)
-    return weights / weights.sum(-1, keepdim=True)
+    return weights / weights.sum(0)
 
 
-def _steps(graph: FactorGraph) -> list[_Step]:
+def _steps(graph: FactorGraph, tables: list[tuple[Tensor, Tensor | None]]) -> list[_Step]:
     colour = torch.from_numpy(colours(graph))
-    tables = [without_zeros(group) for group in graph.groups]
     place = torch.zeros_like(colour)
     steps: list[_Step] = []
     for one in range(int(colour.max()) + 1 if len(colour) else 0):
@@ -141,8 +153,8 @@ def _steps(graph: FactorGraph) -> list[_Step]:
                         (
                             place[index[:, axis]],
                             index,
-                            finite[rows],
-                            None if zeros is None else zeros[rows],
+                            finite[..., rows],
+                            None if zeros is None else zeros[..., rows],
                             axis,
                         )
                     )
@@ -152,20 +164,17 @@ def _steps(graph: FactorGraph) -> list[_Step]:
 
 def _update(q: Tensor, step: _Step, valid: Tensor) -> None:
     """Sets the variables of one colour to their best distributions given the others."""
-    score = torch.zeros(len(q), len(step.variables), q.shape[2], dtype=torch.float64)
+    score = torch.zeros(*q.shape[:2], len(step.variables), dtype=torch.float64)
     chance: Tensor | None = None
     for place, index, finite, zeros, axis in step.parts:
-        states = finite.shape[axis + 1]
-        score[..., :states].index_add_(
-            1, place, expected_log_tables(finite, index, q, axis).expand(len(q), -1, -1)
-        )
+        states = finite.shape[axis]
+        score[:states].index_add_(2, place, expected_log_tables(finite, index, q, axis))
         if zeros is not None:
             chance = torch.zeros_like(score) if chance is None else chance
-            impossible = expected_log_tables(zeros, index, q, axis).expand(len(q), -1, -1)
-            chance[..., :states].index_add_(1, place, impossible)
-    allowed = valid[step.variables].expand_as(score)
+            chance[:states].index_add_(2, place, expected_log_tables(zeros, index, q, axis))
+    allowed = valid[..., step.variables].expand_as(score)
     if chance is not None:
         # As if impossible configurations cost a number that grows without limit: fewer of them come first.
         chance = torch.where(allowed, chance, torch.inf)
-        allowed = chance <= chance.amin(-1, keepdim=True) + _SAME_CHANCE
-    q[:, step.variables] = torch.softmax(torch.where(allowed, score, -torch.inf), -1)
+        allowed = chance <= chance.amin(0) + _SAME_CHANCE
+    q[..., step.variables] = torch.softmax(torch.where(allowed, score, -torch.inf), 0)

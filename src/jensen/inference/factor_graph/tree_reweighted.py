@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jensen.errors import ConfigError
-from jensen.inference.factor_graph.arrays import log_sum_exp, valid_states
+from jensen.inference.factor_graph.arrays import Tables, valid_states
 from jensen.inference.factor_graph.beliefs import Beliefs
 from jensen.inference.factor_graph.graph import FactorGraph
 from jensen.inference.factor_graph.spanning_trees import (
@@ -34,7 +34,7 @@ class TreeReweighted:
         edge_probabilities: For each pair of variables that share a factor the share of trees that use it.
         converged: Whether the messages stopped changing.
         iterations: How often all messages were sent.
-        residual: The largest change of a message's probability in the last iteration.
+        residual: The largest change of a log-message in the last iteration.
     """
 
     upper_bound: float
@@ -87,7 +87,7 @@ def tree_reweighted(
     Args:
         graph: Factors of at most two variables.
         iterations: At most so many, for each set of trees.
-        tolerance: Stop when no message's probability changes by more.
+        tolerance: Stop when no log-message changes by more.
         damping: Share of the old message in the new one's logarithm, in 0..1 without 1.
         trees: At least so many spanning trees; more if some edge isn't in one.
         tree_updates: How often a tree is added that would use the pairs with the largest mutual information, which
@@ -121,7 +121,7 @@ def tree_reweighted(
         else []
     )
     weights = np.full(len(found), 1 / max(len(found), 1))
-    messages = torch.zeros(2, *model.pair.shape[:2], dtype=torch.float64)
+    messages = [torch.zeros(model.pair.shape[:2], dtype=torch.float64).T.contiguous() for _ in (0, 1)]
     best: TreeReweighted | None = None
     for update in range(tree_updates + 1):
         rho = _edge_probabilities(model, found, weights)
@@ -193,37 +193,46 @@ def _edge_probabilities(model: _Pairwise, trees: list[Tree], weights: np.ndarray
     return torch.from_numpy(rho)
 
 
-def _beliefs(model: _Pairwise, rho: Tensor, messages: Tensor) -> Tensor:
-    """Log-beliefs of variables, unnormalised: their potential and what the others tell."""
-    total = model.node.clone()
-    for end in (0, 1):
-        total.index_add_(0, torch.from_numpy(model.ends[:, end]), rho[:, None] * messages[end])
+def _beliefs(model: _Pairwise, rho: Tensor, messages: list[Tensor]) -> Tensor:
+    """Log-beliefs of variables, unnormalised: their potential and what the others tell, (states, variables)."""
+    total = model.node.T.clone()
+    for end, message in enumerate(messages):
+        total.index_add_(1, torch.from_numpy(model.ends[:, end]), rho * message)
     return total
 
 
 def _converge(
-    model: _Pairwise, rho: Tensor, messages: Tensor, iterations: int, tolerance: float, damping: float
-) -> tuple[Tensor, int, float]:
+    model: _Pairwise,
+    rho: Tensor,
+    messages: list[Tensor],
+    iterations: int,
+    tolerance: float,
+    damping: float,
+) -> tuple[list[Tensor], int, float]:
     """Sends messages until they stop changing; ``messages[end]`` is what the other end tells that end, in logs."""
-    scaled = model.pair / rho[:, None, None]
-    first, second = (torch.from_numpy(model.ends[:, end]) for end in (0, 1))
-    residual, count = torch.inf, 0
+    tables = Tables((model.pair / rho[:, None, None]).movedim(0, -1).contiguous())
+    ends = [torch.from_numpy(model.ends[:, end]) for end in (0, 1)]
+    residual, count = (torch.inf, 0) if len(model.ends) else (0.0, 0)
     while residual > tolerance and count < iterations:
-        count += 1
+        residual, count = 0.0, count + 1
         total = _beliefs(model, rho, messages)
-        to_first = log_sum_exp(scaled + (total[second] - messages[1])[:, None, :], 2)
-        to_second = log_sum_exp(scaled + (total[first] - messages[0])[:, :, None], 1)
-        new = torch.stack([to_first, to_second]).log_softmax(-1)
-        old = messages.log_softmax(-1)
-        residual = float((new.exp() - old.exp()).abs().max()) if new.numel() else 0.0
-        messages = (1 - damping) * new + damping * old
+        # What an end tells the other leaves out one whole message from it.
+        told = [total[:, ends[end]] - messages[end] for end in (0, 1)]
+        fresh: list[Tensor] = []
+        for end, old in enumerate(messages):
+            message = tables.send(told, end)
+            message = message - message.amax(0)
+            residual = max(residual, float((message - old).abs().max()))
+            message = (1 - damping) * message + damping * old
+            fresh.append(message - message.amax(0))
+        messages = fresh
     return messages, count, residual
 
 
-def _potentials(model: _Pairwise, rho: Tensor, messages: Tensor) -> tuple[Tensor, Tensor]:
+def _potentials(model: _Pairwise, rho: Tensor, messages: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Potentials that, on all variables and a tree's edges, average over the trees to the graph's own."""
-    pair = model.pair / rho[:, None, None] - messages[0][:, :, None] - messages[1][:, None, :]
-    return _beliefs(model, rho, messages), pair
+    pair = model.pair / rho[:, None, None] - messages[0].T[:, :, None] - messages[1].T[:, None, :]
+    return _beliefs(model, rho, messages).T.contiguous(), pair
 
 
 def _mutual_information(model: _Pairwise, node: Tensor, pair: Tensor) -> np.ndarray:
