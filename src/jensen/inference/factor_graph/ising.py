@@ -120,14 +120,17 @@ def ising_log_z(
             f"a transfer matrix for {columns} spins across needs {size ** (2 if periodic else 1):.3g} numbers; "
             f"the limit is {_LARGEST_STATE}. Use tree_reweighted and mean_field for bounds"
         )
+    # Logarithms of bonds and rows are kept apart from the weights, which then lie in 0..1.
+    log_z = float(grid.vertical.abs().sum())
+    log_rows = [_log_row(grid, row, columns) for row in range(rows)]
+    log_z += float(sum(log_row.max() for log_row in log_rows))
     # For each state of the first row (if periodic) the weights of the states of the current one.
-    weights = _row(grid, 0, columns)
+    weights = (log_rows[0] - log_rows[0].max()).exp()
     weights = torch.diag(weights) if periodic else weights[None]
-    log_z = 0.0
     for row in range(1, rows):
         for column in range(columns):
             weights = _replaced(weights, grid.vertical[row - 1, column], column)
-        weights = weights * _row(grid, row, columns)
+        weights = weights * (log_rows[row] - log_rows[row].max()).exp()
         top = weights.sum()
         log_z += float(top.log())
         weights = weights / top
@@ -139,8 +142,8 @@ def ising_log_z(
     return log_z + float(weights.sum().log())
 
 
-def _row(grid: _Grid, row: int, columns: int) -> Float[Tensor, " states"]:
-    """The factors within one row for each of its states, the first spin slowest."""
+def _log_row(grid: _Grid, row: int, columns: int) -> Float[Tensor, " states"]:
+    """The logarithm of the factors within one row for each of its states, the first spin slowest."""
     log_weight = torch.zeros([2] * columns, dtype=torch.float64)
 
     def spin(column: int) -> Tensor:
@@ -150,12 +153,12 @@ def _row(grid: _Grid, row: int, columns: int) -> Float[Tensor, " states"]:
         log_weight = log_weight + grid.field[row, column] * spin(column)
     for column in range(grid.horizontal.shape[1]):
         log_weight = log_weight + grid.horizontal[row, column] * spin(column) * spin((column + 1) % columns)
-    return log_weight.exp().flatten()
+    return log_weight.flatten()
 
 
 def _replaced(weights: Tensor, coupling: Tensor, column: int) -> Tensor:
     """Sums over the spin at one column and puts the one below it into its place."""
-    bond = (coupling * _SPINS[:, None] * _SPINS).exp()
+    bond = (coupling * _SPINS[:, None] * _SPINS - coupling.abs()).exp()
     split = weights.reshape(len(weights) * 2**column, 2, -1)
     return torch.einsum("asb,st->atb", split, bond).reshape(weights.shape)
 
