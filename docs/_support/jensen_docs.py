@@ -11,7 +11,18 @@ NO_NUMBERS = (
 )
 
 
-ORDER = ("vae_digits", "linear_vae", "bounds", "gradients", "assemble", "collapse", "anomaly")
+ORDER = (
+    "vae_digits",
+    "linear_vae",
+    "bounds",
+    "gradients",
+    "assemble",
+    "collapse",
+    "anomaly",
+    "games",
+    "coin",
+    "ising",
+)
 
 
 class Order:

@@ -9,11 +9,10 @@ from jensen.evaluation.latents import (
     reconstruction_error,
     reconstructions,
 )
-from jensen.information import Estimate
+from jensen.information import Estimate as Estimate
 
 __all__ = [
     "MEMORY",
-    "Estimate",
     "ImportancePass",
     "Numbers",
     "active_units",
