@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from jensen.errors import ConfigError, DataError
-from jensen.inference.factor_graph.arrays import Tables, is_forest, log_sum_exp, valid_states
+from jensen.inference.factor_graph.arrays import Tables, is_forest, log_sum_exp, taken, valid_states
 from jensen.inference.factor_graph.beliefs import Beliefs
 from jensen.inference.factor_graph.graph import FactorGraph, Group
 
@@ -183,10 +183,12 @@ def _cavity(total: Tensor, excluded: Tensor | None, group: Group, axis: int, mes
     """What the variables on one axis tell their factors: the product of what the others told them, unnormalised."""
     index, states = group.variables[:, axis], len(message)
     if excluded is None:
-        return total[:states, index] - message
+        return taken(total[:states], index) - message
     never = message == -torch.inf
-    others = excluded[:states, index] - never.double()
-    return torch.where(others > 0, -torch.inf, total[:states, index] - torch.where(never, 0.0, message))
+    others = taken(excluded[:states], index) - never.double()
+    return torch.where(
+        others > 0, -torch.inf, taken(total[:states], index) - torch.where(never, 0.0, message)
+    )
 
 
 def _scaled(log_message: Tensor) -> Tensor:

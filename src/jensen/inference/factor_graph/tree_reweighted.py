@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jensen.errors import ConfigError
-from jensen.inference.factor_graph.arrays import Tables, valid_states
+from jensen.inference.factor_graph.arrays import Tables, taken, valid_states
 from jensen.inference.factor_graph.beliefs import Beliefs
 from jensen.inference.factor_graph.graph import FactorGraph
 from jensen.inference.factor_graph.spanning_trees import (
@@ -211,13 +211,13 @@ def _converge(
 ) -> tuple[list[Tensor], int, float]:
     """Sends messages until they stop changing; ``messages[end]`` is what the other end tells that end, in logs."""
     tables = Tables((model.pair / rho[:, None, None]).movedim(0, -1).contiguous())
-    ends = [torch.from_numpy(model.ends[:, end]) for end in (0, 1)]
+    ends = [torch.from_numpy(model.ends[:, end].copy()) for end in (0, 1)]
     residual, count = (torch.inf, 0) if len(model.ends) else (0.0, 0)
     while residual > tolerance and count < iterations:
         residual, count = 0.0, count + 1
         total = _beliefs(model, rho, messages)
         # What an end tells the other leaves out one whole message from it.
-        told = [total[:, ends[end]] - messages[end] for end in (0, 1)]
+        told = [taken(total, ends[end]) - messages[end] for end in (0, 1)]
         fresh: list[Tensor] = []
         for end, old in enumerate(messages):
             message = tables.send(told, end)
