@@ -92,7 +92,9 @@ def test_two_processes_give_what_one_gives_and_go_on_after_a_death(tmp_path: Pat
     assert weights[0] == weights[1]
 
     with pytest.raises(RunError, match="its processes is 2, now it is 1"):
-        fit(made("binary", n=51, shape=(3,)), options=OPTIONS, valid=0.2, folder=tmp_path / "two", resume=True)
+        fit(
+            made("binary", n=51, shape=(3,)), options=OPTIONS, valid=0.2, folder=tmp_path / "two", resume=True
+        )
 
 
 def test_a_run_that_is_being_fitted_is_locked(tmp_path: Path) -> None:
@@ -134,7 +136,9 @@ def test_batches_that_processes_cant_share_are_refused(monkeypatch: pytest.Monke
         return engine
 
     monkeypatch.setattr(fitting, "start_engine", three)
-    with pytest.raises(ConfigError, match="3 processes can't share batches of 16; make batch_size a multiple of 3"):
+    with pytest.raises(
+        ConfigError, match="3 processes can't share batches of 16; make batch_size a multiple of 3"
+    ):
         fit(made("binary", n=50, shape=(3,)), options=OPTIONS)
 
 

@@ -1,7 +1,7 @@
 """Honest evaluation: log p(x) with its error, the gap of the bound, what the latents do."""
 
 from jensen.evaluation.evaluate import Numbers, evaluate, part_seed, summarise
-from jensen.evaluation.importance import MEMORY, Estimate, ImportancePass, evidence, importance_pass
+from jensen.evaluation.importance import MEMORY, ImportancePass, evidence, importance_pass
 from jensen.evaluation.latents import (
     active_units,
     kl_per_dimension,
@@ -10,10 +10,10 @@ from jensen.evaluation.latents import (
     reconstruction_errors,
     reconstructions,
 )
+from jensen.information import Estimate as Estimate
 
 __all__ = [
     "MEMORY",
-    "Estimate",
     "ImportancePass",
     "Numbers",
     "active_units",

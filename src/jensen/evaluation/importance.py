@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from jensen.bounds import Draw
 from jensen.distributions import select
 from jensen.errors import ConfigError, ShapeError
+from jensen.information import Estimate
 from jensen.models import Model
 from jensen.seeding import seeded
 
@@ -23,21 +24,6 @@ matrix products; on a GPU give more."""
 
 _DATA_AT_ONCE = 8
 _ENCODED_AT_ONCE = 512
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number for each datum and how far it may be off.
-
-    Attributes:
-        value: In nats, (n,).
-        standard_error: Of the Monte Carlo estimate, (n,).
-        samples: Draws for each datum.
-    """
-
-    value: Float[Tensor, " n"]
-    standard_error: Float[Tensor, " n"]
-    samples: int
 
 
 @dataclass(frozen=True)
