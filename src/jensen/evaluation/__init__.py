@@ -1,7 +1,13 @@
 """Honest evaluation: log p(x) with its error, the gap of the bound, what the latents do."""
 
+from jensen.evaluation.annealing import Annealing, AnnealingPass, annealing_pass
+from jensen.evaluation.bracket import Bracket, bracket
+from jensen.evaluation.curve import BoundCurve, bound_curve
+from jensen.evaluation.estimate import Estimate
 from jensen.evaluation.evaluate import Numbers, evaluate
-from jensen.evaluation.importance import MEMORY, Estimate, ImportancePass, evidence, importance_pass
+from jensen.evaluation.evidence import evidence
+from jensen.evaluation.gap import Gap, gap
+from jensen.evaluation.importance import ImportancePass, importance_pass
 from jensen.evaluation.latents import (
     active_units,
     kl_per_dimension,
@@ -9,18 +15,31 @@ from jensen.evaluation.latents import (
     reconstruction_error,
     reconstructions,
 )
+from jensen.evaluation.memory import MEMORY
+from jensen.evaluation.refine import Refinement, refine
 
 __all__ = [
     "MEMORY",
+    "Annealing",
+    "AnnealingPass",
+    "BoundCurve",
+    "Bracket",
     "Estimate",
+    "Gap",
     "ImportancePass",
     "Numbers",
+    "Refinement",
     "active_units",
+    "annealing_pass",
+    "bound_curve",
+    "bracket",
     "evaluate",
     "evidence",
+    "gap",
     "importance_pass",
     "kl_per_dimension",
     "posterior_means",
     "reconstruction_error",
     "reconstructions",
+    "refine",
 ]

@@ -6,8 +6,9 @@ from math import log, prod, sqrt
 from jaxtyping import Float
 from torch import Tensor
 
-from jensen.evaluation.importance import MEMORY, importance_pass
+from jensen.evaluation.importance import importance_pass
 from jensen.evaluation.latents import active_units, kl_per_dimension, posterior_means, reconstruction_error
+from jensen.evaluation.memory import MEMORY
 from jensen.models import Model
 
 Numbers = dict[str, float | int | list[float] | None]
