@@ -10,8 +10,9 @@ from torch import Tensor
 
 from jensen import evaluation, runs
 from jensen.cli.output import show
-from jensen.cli.progress import FitBar, counting
+from jensen.cli.progress import FitBar, counting, stages
 from jensen.data import KNOWN, Dataset, load, read, write
+from jensen.data.subsets import permutation
 from jensen.errors import ConfigError, ShapeError
 from jensen.runs import Run
 from jensen.seeding import seeded
@@ -67,12 +68,26 @@ def fit(
 
 
 def evaluate(
-    folder: Path, data: str, samples: int, *, target: str | int | None, seed: int, device: str, as_json: bool
+    folder: Path,
+    data: str,
+    samples: int,
+    *,
+    gap_data: int | None,
+    target: str | int | None,
+    seed: int,
+    device: str,
+    as_json: bool,
 ) -> None:
-    """Evaluates a Run on data and keeps the numbers with it."""
+    """Evaluates a Run on data and keeps the numbers with it; the gap on some of them, if a number is given."""
     run, dataset, x = _open(folder, data, target, seed, device)
     with counting("evaluating", len(x)) as count:
         numbers = evaluation.evaluate(run.model, x, samples, seed=seed, memory=_memory(x), on_data=count)
+    if gap_data is not None:
+        some = x[torch.as_tensor(permutation(len(x), seed)[:gap_data], device=x.device)]
+        with stages() as stage:
+            numbers |= evaluation.evaluate_gap(
+                run.model, some, len(some), seed=seed, memory=_memory(x), on_stage=stage
+            )
     record = {"data": dataset.name, "seed": seed, **numbers}
     run.add_evaluation(record)
     show(record, as_json, f"{folder} on {dataset.name}; nats a datum unless it says otherwise")

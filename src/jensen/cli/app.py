@@ -98,6 +98,11 @@ def evaluate(
     samples: Annotated[
         int, typer.Option("--samples", help="Importance samples for each datum.", min=1)
     ] = 5000,
+    gap: Annotated[
+        bool,
+        typer.Option("--gap", help="Also measure how far the bounds lie below log p(x), and why."),
+    ] = False,
+    gap_data: Annotated[int, typer.Option("--gap-data", help="On how many data.", min=1)] = 100,
     target: Target = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -106,7 +111,16 @@ def evaluate(
     """Evaluate a Run on data: bounds, NLL with its errors, bits per dimension, active units."""
     from jensen.cli import actions
 
-    actions.evaluate(run, data, samples, target=column(target), seed=seed, device=device, as_json=json)
+    actions.evaluate(
+        run,
+        data,
+        samples,
+        gap_data=gap_data if gap else None,
+        target=column(target),
+        seed=seed,
+        device=device,
+        as_json=json,
+    )
 
 
 @app.command()

@@ -33,9 +33,17 @@ class CoupledNormal(Distribution):
     2009, https://doi.org/10.1093/biomet/asp053.
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch declares it so
-    support = constraints.real_vector
     has_rsample = True
+
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        """Nothing is asked of the parameters but their shapes."""
+        return {}
+
+    @property
+    def support(self) -> Any:
+        """All vectors."""
+        return constraints.real_vector
 
     def __init__(
         self,
@@ -54,7 +62,7 @@ class CoupledNormal(Distribution):
         self.weight_out, self.bias_out = weight_out, bias_out
         super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draws (*samples, *batch, D) that carry gradients to all parameters."""
         shape = Size(sample_shape) + self.loc.shape
         return self._from_noise(torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device))

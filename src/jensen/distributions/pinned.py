@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
@@ -25,8 +24,12 @@ class Pinned(Distribution):
         torch.Size([3, 2])
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch declares it so
     has_rsample = True
+
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        """There are no parameters."""
+        return {}
 
     def __init__(self, draws: Tensor, base: Distribution) -> None:
         self.draws, self.base = draws, base
@@ -49,7 +52,7 @@ class Pinned(Distribution):
         """That of the density."""
         return self.base.variance
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
         """The draws.
 
         Raises:

@@ -5,6 +5,7 @@ from jensen.evaluation.bracket import Bracket, bracket
 from jensen.evaluation.curve import BoundCurve, bound_curve
 from jensen.evaluation.estimate import Estimate
 from jensen.evaluation.evaluate import Numbers, evaluate
+from jensen.evaluation.evaluate_gap import GAP_DATA, evaluate_gap
 from jensen.evaluation.evidence import evidence
 from jensen.evaluation.gap import Gap, gap
 from jensen.evaluation.importance import ImportancePass, importance_pass
@@ -19,6 +20,7 @@ from jensen.evaluation.memory import MEMORY
 from jensen.evaluation.refine import Refinement, refine
 
 __all__ = [
+    "GAP_DATA",
     "MEMORY",
     "Annealing",
     "AnnealingPass",
@@ -34,6 +36,7 @@ __all__ = [
     "bound_curve",
     "bracket",
     "evaluate",
+    "evaluate_gap",
     "evidence",
     "gap",
     "importance_pass",

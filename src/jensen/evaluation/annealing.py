@@ -68,7 +68,7 @@ class Annealing:
             raise ConfigError(f"annealing's acceptance lies between 0 and 1, got {self.acceptance:g}")
 
     def levels(self, steps: int | None = None) -> Float[Tensor, " levels"]:
-        """beta from 0 to 1, float64, so many steps."""
+        """Beta from 0 to 1, float64, so many steps."""
         at = torch.linspace(0, 1, (self.steps if steps is None else steps) + 1, dtype=torch.float64)
         if self.schedule == "linear":
             return at
@@ -157,7 +157,9 @@ def annealing_pass(
     if len(x) == 0:
         raise ShapeError("there are no data to evaluate; got an array of length 0")
     if dtype is not None:
-        model, (x, context, latents) = in_dtype(model, dtype, x, context, latents)
+        model, cast = in_dtype(model, dtype)
+        x, context = cast(x), None if context is None else cast(context)
+        latents = None if latents is None else cast(latents)
     found: list[AnnealingPass] = []
     with seeded(seed), torch.no_grad():
         # Values and their gradients.
@@ -185,10 +187,8 @@ def annealing_pass(
     )
 
 
-def in_dtype(
-    model: Model, dtype: torch.dtype, *tensors: Tensor | None
-) -> tuple[Model, tuple[Tensor | None, ...]]:
-    """A copy of the model in another precision, and tensors too.
+def in_dtype(model: Model, dtype: torch.dtype) -> tuple[Model, Callable[[Tensor], Tensor]]:
+    """A copy of the model in another precision, and what brings tensors there too.
 
     Raises:
         ConfigError: If the model is no module.
@@ -198,8 +198,7 @@ def in_dtype(
             f"a {type(model).__name__} is no torch module and keeps its precision; leave dtype out"
         )
     changed = copy.deepcopy(model).to(dtype)
-    moved = tuple(t.to(dtype) if t is not None and t.is_floating_point() else t for t in tensors)
-    return changed, moved
+    return changed, lambda values: values.to(dtype) if values.is_floating_point() else values
 
 
 def _joined(parts: list[Estimate]) -> Estimate:

@@ -113,7 +113,8 @@ def bracket(
         raise ConfigError(f"a bracket needs at least one simulated datum, got n={n}")
     with seeded(seed):
         if dtype is not None:
-            model, (context,) = in_dtype(model, dtype, context)
+            model, cast = in_dtype(model, dtype)
+            context = None if context is None else cast(context)
         x, z = simulator(model).simulate(n, context)
         x = x.to(z.dtype)
         found = annealing_pass(

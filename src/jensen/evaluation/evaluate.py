@@ -11,7 +11,7 @@ from jensen.evaluation.latents import active_units, kl_per_dimension, posterior_
 from jensen.evaluation.memory import MEMORY
 from jensen.models import Model
 
-Numbers = dict[str, float | int | list[float] | None]
+Numbers = dict[str, float | int | list[float] | list[int] | None]
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from jensen.errors import ConfigError, unknown
-from jensen.evaluation.annealing import CHAINS, Annealing, annealing_pass, in_dtype
+from jensen.evaluation.annealing import CHAINS, Annealing, OnPart, annealing_pass, in_dtype
 from jensen.evaluation.estimate import Estimate
 from jensen.evaluation.importance import importance_pass
 from jensen.evaluation.memory import MEMORY
@@ -30,6 +30,7 @@ def evidence(
     common_noise: bool = False,
     memory: int = MEMORY,
     dtype: torch.dtype | None = None,
+    on_part: OnPart | None = None,
 ) -> Estimate:
     r"""Estimates log p(x): in expectation from below, whatever the method.
 
@@ -57,6 +58,7 @@ def evidence(
             other data; the errors are then not independent over data. Only for "is".
         memory: Bytes of intermediate results at once.
         dtype: Computes in this precision on a copy of the model; None in the model's own.
+        on_part: Called with the share of the work done.
 
     Returns:
         Estimates for each datum, float64 (n,).
@@ -81,13 +83,15 @@ def evidence(
             seed=seed,
             memory=memory,
             dtype=dtype,
+            on_part=on_part,
         ).lower
     if method != "is":
         raise ConfigError(unknown("method", method, ("is", "ais")))
     if annealing is not None:
         raise ConfigError("importance sampling anneals nothing: annealing goes with method='ais' only")
     if dtype is not None:
-        model, (x, context) = in_dtype(model, dtype, x, context)
+        model, cast = in_dtype(model, dtype)
+        x, context = cast(x), None if context is None else cast(context)
     samples = SAMPLES if samples is None else samples
     result = importance_pass(
         model,
@@ -98,5 +102,6 @@ def evidence(
         seed=seed,
         common_noise=common_noise,
         memory=memory,
+        on_data=None if on_part is None else lambda data: on_part(data / len(x)),
     )
     return Estimate(result.evidence, result.standard_error, samples)

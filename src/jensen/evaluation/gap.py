@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from jensen.bounds import Draw, elbo
 from jensen.distributions import select
-from jensen.errors import BoundError, ConfigError
+from jensen.errors import ConfigError
 from jensen.evaluation.annealing import Annealing, OnPart
 from jensen.evaluation.estimate import Estimate, exactly, mean
 from jensen.evaluation.evidence import evidence
@@ -53,7 +53,7 @@ class Gap:
 
     @property
     def total(self) -> Estimate:
-        """log p(x) less the ELBO: the sum of amortisation and approximation within the encoder's family."""
+        """Log p(x) less the ELBO: the sum of amortisation and approximation within the encoder's family."""
         return _less(self.evidence, self.elbo)
 
 

@@ -134,7 +134,7 @@ def enumerated(
     rows: int,
     bound: Callable[[Terms], Tensor] = iwae,
 ) -> Estimate:
-    """log p(x), or another bound, with the latents summed out, so many rows at once; exact."""
+    """Log p(x), or another bound, with the latents summed out, so many rows at once; exact."""
     values = len(q.enumerate_support(expand=False))
     at_once = max(1, rows // values)
     found: list[Tensor] = []

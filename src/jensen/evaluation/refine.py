@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -239,7 +240,9 @@ def _optimised(
                 raise _not_own(model)
             negative_elbo = -elbo(terms).sum()
         # Only the posteriors' own gradients: the model's parameters are left alone.
-        gradients = torch.autograd.grad(negative_elbo, leaves, allow_unused=True)
+        gradients = cast(
+            "tuple[Tensor | None, ...]", torch.autograd.grad(negative_elbo, leaves, allow_unused=True)
+        )
         if all(gradient is None for gradient in gradients):
             raise _not_own(model)
         for leaf, gradient in zip(leaves, gradients, strict=True):
