@@ -43,8 +43,8 @@ right.set(
 # %%
 # Is the coin fair?
 # -----------------
-# The evidence of "of unknown bias" is the product of these predictions; that of "fair" is one half for each throw. Their
-# ratio, the Bayes factor, first prefers the simpler model, and then the data speak.
+# The evidence of "of unknown bias" is the product of these predictions; that of "fair" is one half for each throw.
+# Their ratio, the Bayes factor, first prefers the simpler model, and then the data speak.
 
 counts = np.arange(len(throws) + 1)
 factors = [float(Coin().log_evidence(throws[:n])) + n * np.log(2) for n in counts]

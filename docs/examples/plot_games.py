@@ -2,8 +2,8 @@ r"""
 Question games: entropy, cross entropy and codes
 ================================================
 
-Somebody holds one of four coins, blue, yellow, red or green, and you find out which by yes/no questions. How many do you
-need? The answer is the entropy, and :mod:`jensen.information` knows the games' exact numbers.
+Somebody holds one of four coins, blue, yellow, red or green, and you find out which by yes/no questions. How many do
+you need? The answer is the entropy, and :mod:`jensen.information` knows the games' exact numbers.
 """
 
 import matplotlib.pyplot as plt
@@ -37,10 +37,10 @@ axes.set(xlabel="probability of heads", ylabel="bits", title="entropy of a coin"
 # %%
 # Three games
 # -----------
-# In the first all four colours are as likely, and halving is best: two questions. In the second blue is held half of the
-# time. Asking "blue?", then "red?", then "yellow?" takes 1.875 questions; asking for yellow before red takes 1.75, which
-# is the entropy, so no strategy is better. In the third the strategy of the first game is played in the second one:
-# cross entropy, two questions, and what is lost to the best strategy is the divergence.
+# In the first all four colours are as likely, and halving is best: two questions. In the second blue is held half of
+# the time. Asking "blue?", then "red?", then "yellow?" takes 1.875 questions; asking for yellow before red takes 1.75,
+# which is the entropy, so no strategy is better. In the third the strategy of the first game is played in the second
+# one: cross entropy, two questions, and what is lost to the best strategy is the divergence.
 
 even = dict.fromkeys(["blue", "yellow", "red", "green"], 0.25)
 uneven = {"blue": 0.5, "yellow": 0.25, "red": 0.125, "green": 0.125}

@@ -16,6 +16,7 @@ from jensen.errors import ConfigError, RunError
 from jensen.runs import Run, Silent, fit
 
 SOURCE = Path(__file__).parents[2] / "src"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 OPTIONS = {"epochs": 4, "latent_dim": 2, "hidden": 6, "batch_size": 16}
 
 SHARED = """
@@ -47,8 +48,7 @@ def two_processes(folder: Path, dies: int = -1) -> subprocess.CompletedProcess[s
     script = folder.parent / "shared.py"
     script.write_text(SHARED)
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        + [str(script), str(folder), str(dies)],
+        [*TORCHRUN, str(script), str(folder), str(dies)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tests}{os.pathsep}{SOURCE}"},
         capture_output=True,
         text=True,

@@ -1,7 +1,7 @@
-"""Models: what is assembled from parts, and the protocol that evaluation types against."""
+"""Models: what is assembled from parts, and the protocols that evaluation types against."""
 
 from jensen.models.conjugate import Coin, Conjugate, Die, NormalMean, NormalMeanPrecision, PoissonRate
-from jensen.models.latent_variable import LatentVariableModel, Model
+from jensen.models.latent_variable import LatentVariableModel, Model, Simulator
 
 __all__ = [
     "Coin",
@@ -12,4 +12,5 @@ __all__ = [
     "NormalMean",
     "NormalMeanPrecision",
     "PoissonRate",
+    "Simulator",
 ]
