@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jensen.errors import DataError, FitError
+from jensen.seeding import sharing
 from jensen.training import guard as guards
 from jensen.training.averaging import WeightAverage
 from jensen.training.batches import Batch, Batches, Progress
@@ -183,17 +184,14 @@ class Training:
         self.objective.train()
         done, seen = self.step - self.epoch * len(self.batches), 0
         batches = self.batches.epoch(self.epoch, done)
-        parts = self.engine.world_size * self.settings.accumulate
         while not (stopped := self._stopped(stop)):
-            if parts > 1:
-                self.randomness.begin(self.step, parts + self.engine.rank)
             batch = next(batches, None)
             if batch is None:
                 break
             rate = self.settings.rate(self.step / self.total_steps)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
-            data = self._gradient(forward, batch, last=done + 1 == len(self.batches))
+            data = self._gradient(forward, batch)
             self.guard.prepare()
             self.optimiser.step()
             self.step += 1
@@ -208,34 +206,33 @@ class Training:
         self.guard.check()
         return self.records.means(), seen, stopped
 
-    def _gradient(self, forward: Callable[..., Any], batch: Batch, *, last: bool) -> int:
+    def _gradient(self, forward: Callable[..., Any], batch: Batch) -> int:
         """The gradient of a step, averaged over the data of all its parts; returns how many these were."""
         progress = Progress(self.step, self.step / len(self.batches), self.step / self.total_steps)
         for parameter in self.guard.parameters:
             parameter.grad = None
-        engine, accumulate = self.engine, self.settings.accumulate
-        here = len(batch.x)
-        if engine.world_size == accumulate == 1:
+        engine = self.engine
+        if engine.world_size == self.settings.accumulate == 1:
             loss, record = forward(batch, progress)
             engine.backward(loss)
             self.records.add(record)
-            return here
-        # The processes' shares differ in the last batch at most.
-        data = (
-            int(engine.total(torch.tensor(here, device=engine.device))) if last else here * engine.world_size
-        )
-        parts = [part for start in range(accumulate) if len((part := _every(batch, start, accumulate)).x)]
+            return len(batch.x)
         records: list[dict[str, Tensor]] = []
-        for number, part in enumerate(parts):
-            self.randomness.begin(self.step, engine.rank + engine.world_size * number)
-            waiting = number + 1 < len(parts)
-            with engine.unsynchronised(forward) if waiting else nullcontext():
+        parts = batch.parts(self.settings.accumulate)
+        total, start = len(batch.x), self.randomness.state
+        for number, part in enumerate(parts, 1):
+            assert part.rows is not None, "a part knows its rows"
+            if number > 1:
+                # Every part draws what the whole batch would, and takes its rows of it.
+                self.randomness.rewind(start)
+            total = part.rows.total
+            with sharing(part.rows), nullcontext() if number == len(parts) else engine.unsynchronised(forward):
                 loss, record = forward(part, progress)
                 # Processes' gradients are averaged, parts' are added up.
-                engine.backward(loss * (len(part.x) * engine.world_size / data))
+                engine.backward(loss * (part.rows.count * engine.world_size / total))
             records.append(record)
         self.records.add({name: torch.cat([r[name].reshape(-1) for r in records]) for name in records[0]})
-        return data
+        return total
 
     def _stopped(self, stop: Stop) -> bool:
         """Whether to stop before the next batch is made; several processes agree on it now and then."""
@@ -307,11 +304,6 @@ class Training:
         self.best = state["best"]
         self.guard.skipped.copy_(state["skipped"])
         self.records.load_state_dict(state["records"])
-
-
-def _every(batch: Batch, start: int, step: int) -> Batch:
-    """Every so many rows of a batch."""
-    return Batch(*(None if values is None else values[start::step] for values in batch))  # pyright: ignore[reportArgumentType] x is never None
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:
