@@ -46,7 +46,7 @@ class Rows(NamedTuple):
     Attributes:
         first: Number of the first one.
         stride: From one to the next.
-        count: How many.
+        number: How many.
         total: Rows of the larger batch.
 
     Example:
@@ -56,12 +56,12 @@ class Rows(NamedTuple):
 
     first: int
     stride: int
-    count: int
+    number: int
     total: int
 
     def of(self, values: Tensor, dim: int) -> Tensor:
         """These rows of the larger batch's values."""
-        stop = self.first + self.stride * self.count
+        stop = self.first + self.stride * self.number
         return values[(*[slice(None)] * dim, slice(self.first, stop, self.stride))]
 
     def every(self, start: int, step: int) -> "Rows":
@@ -69,9 +69,9 @@ class Rows(NamedTuple):
 
         Example:
             >>> Rows(1, 2, 3, 6).every(1, 2)
-            Rows(first=3, stride=4, count=1, total=6)
+            Rows(first=3, stride=4, number=1, total=6)
         """
-        count = len(range(start, self.count, step))
+        count = len(range(start, self.number, step))
         return Rows(self.first + self.stride * start, self.stride * step, count, self.total)
 
 
@@ -106,7 +106,7 @@ def sharing(rows: Rows | None) -> AbstractContextManager[Any]:
         >>> bool((part == whole[1::2]).all())
         True
     """
-    return nullcontext() if rows is None or rows.count == rows.total else _Sharing(rows)
+    return nullcontext() if rows is None or rows.number == rows.total else _Sharing(rows)
 
 
 class _Sharing(TorchFunctionMode):
@@ -134,7 +134,7 @@ class _Sharing(TorchFunctionMode):
 
 def _whole(shape: tuple[int, ...], rows: Rows) -> tuple[tuple[int, ...], int, bool] | None:
     """The whole batch's shape for that of a part, its dimension of rows, and whether samples are apart from it."""
-    count = rows.count
+    count = rows.number
     if len(shape) == 3 and shape[1] == count:
         return (shape[0], rows.total, *shape[2:]), 1, False
     if shape and shape[0] == count:
