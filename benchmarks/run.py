@@ -37,6 +37,8 @@ def main() -> None:
         call(python, "evaluation_speed.py", *memory),
         call(sys.executable, "gradients.py"),
         call(sys.executable, "streaming.py"),
+        call(sys.executable, "factor_graphs.py"),
+        call(sys.executable, "information.py"),
     ]
     if arguments.long:
         states.append(

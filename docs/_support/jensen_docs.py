@@ -11,7 +11,19 @@ NO_NUMBERS = (
 )
 
 
-ORDER = ("vae_digits", "linear_vae", "bounds", "gradients", "assemble", "collapse", "anomaly", "comparison")
+ORDER = (
+    "vae_digits",
+    "linear_vae",
+    "bounds",
+    "gradients",
+    "assemble",
+    "collapse",
+    "anomaly",
+    "comparison",
+    "games",
+    "coin",
+    "ising",
+)
 
 
 class Order:

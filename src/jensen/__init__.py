@@ -7,7 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jensen import bounds, data, distributions, evaluation, likelihoods, models, nets, posteriors, priors
+    from jensen import (
+        bounds,
+        data,
+        distributions,
+        evaluation,
+        inference,
+        information,
+        likelihoods,
+        models,
+        nets,
+        posteriors,
+        priors,
+    )
     from jensen.estimators import VAE, load
 
 __version__ = "0.1.0"
@@ -17,6 +29,8 @@ _ROOMS = (
     "data",
     "distributions",
     "evaluation",
+    "inference",
+    "information",
     "likelihoods",
     "models",
     "nets",
@@ -31,6 +45,8 @@ __all__ = [
     "data",
     "distributions",
     "evaluation",
+    "inference",
+    "information",
     "likelihoods",
     "load",
     "models",

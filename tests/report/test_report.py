@@ -37,6 +37,7 @@ IDS = [
     "interpolations",
     "traversals",
     "kl-per-dimension",
+    "gap",
     "numbers",
     "training-details",
     "repeat",

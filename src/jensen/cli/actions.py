@@ -11,8 +11,9 @@ from torch import Tensor
 
 from jensen import evaluation, runs
 from jensen.cli.output import show
-from jensen.cli.progress import FitBar, counting
-from jensen.data import KNOWN, Dataset, Stored, exceeds_memory, load, read, stored, write_blocks
+from jensen.cli.progress import FitBar, counting, stages
+from jensen.data import KNOWN, Dataset, Stored, exceeds_memory, load, read, stored, take, write_blocks
+from jensen.data.subsets import permutation
 from jensen.errors import ConfigError, ShapeError
 from jensen.runs import Run, default_fraction, prepared, was_streamed
 from jensen.seeding import seeded
@@ -77,17 +78,24 @@ def evaluate(
     samples: int,
     *,
     stream: bool | None,
+    gap_data: int | None,
     target: str | int | None,
     seed: int,
     device: str,
     as_json: bool,
 ) -> None:
-    """Evaluates a Run on data and keeps the numbers with it."""
+    """Evaluates a Run on data and keeps the numbers with it; the gap on some of them, if a number is given."""
     run, dataset = _open(folder, data, target, device, stream)
     with counting("evaluating", len(dataset)) as count:
         numbers = evaluation.evaluate(
             run.model, prepared(run, dataset, seed), samples, seed=seed, memory=_memory(run), on_data=count
         )
+    if gap_data is not None:
+        some = run.prepare(_some(dataset, gap_data, seed), seed)
+        with stages() as stage:
+            numbers |= evaluation.evaluate_gap(
+                run.model, some, len(some), seed=seed, memory=_memory(run), on_stage=stage
+            )
     record = {"data": dataset.name, "seed": seed, **numbers}
     run.add_evaluation(record)
     show(record, as_json, f"{folder} on {dataset.name}; nats a datum unless it says otherwise")
@@ -253,6 +261,13 @@ def _open(
 ) -> tuple[Run, Dataset | Stored]:
     """A Run and data for it; of a known set its test split unless another is named."""
     return Run.load(folder, device), obtain(data, "test", target, stream)
+
+
+def _some(dataset: Dataset | Stored, n: int, seed: int) -> Dataset:
+    """Some of the data, at random."""
+    if isinstance(dataset, Stored):
+        return dataset.some(n, seed)
+    return take(dataset, permutation(len(dataset), seed)[:n])
 
 
 def loggers(names: Sequence[str]) -> list[runs.Watcher]:

@@ -102,6 +102,11 @@ def evaluate(
     samples: Annotated[
         int, typer.Option("--samples", help="Importance samples for each datum.", min=1)
     ] = 5000,
+    gap: Annotated[
+        bool,
+        typer.Option("--gap", help="Also measure how far the bounds lie below log p(x), and why."),
+    ] = False,
+    gap_data: Annotated[int, typer.Option("--gap-data", help="On how many data.", min=1)] = 100,
     target: Target = None,
     stream: Stream = None,
     seed: Seed = 0,
@@ -112,7 +117,15 @@ def evaluate(
     from jensen.cli import actions
 
     actions.evaluate(
-        run, data, samples, stream=stream, target=column(target), seed=seed, device=device, as_json=json
+        run,
+        data,
+        samples,
+        gap_data=gap_data if gap else None,
+        stream=stream,
+        target=column(target),
+        seed=seed,
+        device=device,
+        as_json=json,
     )
 
 

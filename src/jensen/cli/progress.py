@@ -113,3 +113,21 @@ def counting(what: str, total: int | None) -> Generator[Callable[[int], None]]:
     with _progress() as progress:
         task = progress.add_task(what, total=total)
         yield lambda data: progress.advance(task, data)
+
+
+@contextmanager
+def stages() -> Generator[Callable[[str, float], None]]:
+    """A bar for each stage of a work, shown when the stage begins.
+
+    Yields:
+        A function to call with a stage's name and the share of it that was done since the last call.
+    """
+    tasks: dict[str, TaskID] = {}
+    with _progress() as progress:
+
+        def done(name: str, share: float) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=1.0)
+            progress.advance(tasks[name], share)
+
+        yield done

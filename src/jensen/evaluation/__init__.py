@@ -1,7 +1,13 @@
 """Honest evaluation: log p(x) with its error, the gap of the bound, what the latents do."""
 
+from jensen.evaluation.annealing import Annealing, AnnealingPass, annealing_pass
+from jensen.evaluation.bracket import Bracket, bracket
+from jensen.evaluation.curve import BoundCurve, bound_curve
 from jensen.evaluation.evaluate import Numbers, evaluate, part_seed, summarise
-from jensen.evaluation.importance import MEMORY, Estimate, ImportancePass, evidence, importance_pass
+from jensen.evaluation.evaluate_gap import GAP_DATA, evaluate_gap
+from jensen.evaluation.evidence import evidence
+from jensen.evaluation.gap import Gap, gap
+from jensen.evaluation.importance import ImportancePass, importance_pass
 from jensen.evaluation.latents import (
     active_units,
     kl_per_dimension,
@@ -10,15 +16,30 @@ from jensen.evaluation.latents import (
     reconstruction_errors,
     reconstructions,
 )
+from jensen.evaluation.memory import MEMORY
+from jensen.evaluation.refine import Refinement, refine
+from jensen.information import Estimate
 
 __all__ = [
+    "GAP_DATA",
     "MEMORY",
+    "Annealing",
+    "AnnealingPass",
+    "BoundCurve",
+    "Bracket",
     "Estimate",
+    "Gap",
     "ImportancePass",
     "Numbers",
+    "Refinement",
     "active_units",
+    "annealing_pass",
+    "bound_curve",
+    "bracket",
     "evaluate",
+    "evaluate_gap",
     "evidence",
+    "gap",
     "importance_pass",
     "kl_per_dimension",
     "part_seed",
@@ -26,5 +47,6 @@ __all__ = [
     "reconstruction_error",
     "reconstruction_errors",
     "reconstructions",
+    "refine",
     "summarise",
 ]

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from jensen.data import Moments
 from jensen.errors import ShapeError
-from jensen.evaluation.importance import MEMORY, ImportancePass, importance_pass
+from jensen.evaluation.importance import ImportancePass, importance_pass
 from jensen.evaluation.latents import ACTIVE, kl_per_dimension, posterior_means, reconstruction_errors
+from jensen.evaluation.memory import MEMORY
 from jensen.models import Model
 
-Numbers = dict[str, float | int | list[float] | None]
+Numbers = dict[str, float | int | list[float] | list[int] | None]
 
 
 def evaluate(

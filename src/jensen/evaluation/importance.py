@@ -1,43 +1,24 @@
 """log p(x) by importance sampling: each datum is encoded once and decoded for many draws in bounded memory."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
-from jensen.bounds import Draw
+from jensen.bounds import Draw, Terms
 from jensen.distributions import select
 from jensen.errors import ConfigError, ShapeError
+from jensen.evaluation.memory import MEMORY, part, row_bytes
 from jensen.models import Model
 from jensen.seeding import seeded
 
-MEMORY = 16 * 2**20
-"""Bytes of intermediate results at once. Small enough to stay in a processor's cache, large enough for its
-matrix products; on a GPU give more."""
-
 _DATA_AT_ONCE = 8
 _ENCODED_AT_ONCE = 512
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number for each datum and how far it may be off.
-
-    Attributes:
-        value: In nats, (n,).
-        standard_error: Of the Monte Carlo estimate, (n,).
-        samples: Draws for each datum.
-    """
-
-    value: Float[Tensor, " n"]
-    standard_error: Float[Tensor, " n"]
-    samples: int
 
 
 @dataclass(frozen=True)
@@ -59,58 +40,6 @@ class ImportancePass:
     samples: int
 
 
-def evidence(
-    model: Model,
-    x: Float[Tensor, "n *event"],
-    samples: int = 5000,
-    *,
-    context: Float[Tensor, "n *context"] | None = None,
-    observed: Bool[Tensor, "n *event"] | None = None,
-    seed: int | None = 0,
-    common_noise: bool = False,
-    memory: int = MEMORY,
-) -> Estimate:
-    r"""Estimates log p(x) by importance sampling with the model's posterior as the proposal.
-
-    .. math::
-        \log \hat p(x) = \log \tfrac1K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k|x)}, \quad z_k \sim q(z|x)
-
-    In expectation it lies below log p(x) (it is the importance-weighted bound); the standard error is that of
-    the delta method, sqrt(sum w^2 / (sum w)^2 - 1/K), and says nothing of weights that were never drawn.
-
-    Args:
-        model: With densities of prior and posterior.
-        x: Data in the model's dtype; cells that weren't observed may hold anything.
-        samples: Draws K for each datum, exactly.
-        context: What the model is conditioned on.
-        observed: True where a cell was observed.
-        seed: Of the draws; None goes on with torch's generators.
-        common_noise: Whether all data share their noise, so that a datum's estimate doesn't depend on the
-            other data; the errors are then not independent over data.
-        memory: Bytes of intermediate results at once.
-
-    Returns:
-        Estimates for each datum, float64 (n,).
-
-    Raises:
-        BoundError: If a density doesn't exist.
-        ConfigError: If samples is less than one.
-
-    Source: Importance weighted autoencoders, 2015, https://arxiv.org/abs/1509.00519.
-    """
-    result = importance_pass(
-        model,
-        x,
-        samples,
-        context=context,
-        observed=observed,
-        seed=seed,
-        common_noise=common_noise,
-        memory=memory,
-    )
-    return Estimate(result.evidence, result.standard_error, samples)
-
-
 def importance_pass(
     model: Model,
     x: Float[Tensor, "n *event"],
@@ -126,7 +55,7 @@ def importance_pass(
     """What ``evidence`` estimates, with the ELBO and the log-likelihood from the same draws.
 
     Args:
-        model: See ``evidence``, as for the other arguments.
+        model: With densities of prior and posterior; for all arguments see ``evidence``.
         x: Data.
         samples: Draws for each datum.
         context: Context.
@@ -153,11 +82,11 @@ def importance_pass(
     draw = Draw(closed_form=False, common_noise=common_noise)
     parts: list[Tensor] = []
     with seeded(seed), torch.inference_mode():
-        at_once = _samples_at_once(model, x, context, observed, memory)
+        at_once = max(1, memory // (row_bytes(model, x, context, observed) * _DATA_AT_ONCE))
         state = torch.get_rng_state()
         for start in range(0, len(x), _ENCODED_AT_ONCE):
             rows = slice(start, start + _ENCODED_AT_ONCE)
-            some, c, o = x[rows], _part(context, rows), _part(observed, rows)
+            some, c, o = x[rows], part(context, rows), part(observed, rows)
             q = model.encode(some, c, o)
             for first in range(0, len(some), _DATA_AT_ONCE):
                 few = slice(first, first + _DATA_AT_ONCE)
@@ -165,7 +94,7 @@ def importance_pass(
                     torch.set_rng_state(state)
                 parts.append(
                     _weigh(
-                        model, some[few], _part(c, few), _part(o, few), select(q, few), samples, at_once, draw
+                        model, some[few], part(c, few), part(o, few), select(q, few), samples, at_once, draw
                     )
                 )
                 if on_data is not None:
@@ -194,9 +123,7 @@ def _weigh(
     """For each datum log sum w, log sum w^2, sum log w and sum log p(x|z): (4, batch), float64."""
     result = torch.zeros(4, len(x), dtype=torch.float64, device=x.device)
     result[:2] = -torch.inf
-    left = samples
-    while left > 0:
-        terms = model.terms(x, context, observed, min(at_once, left), draw=draw, encoded=q)
+    for terms in in_chunks(model, x, context, observed, q, samples, at_once, draw):
         log_ratio = terms.log_ratio().double()
         sums = torch.stack(
             [
@@ -208,37 +135,19 @@ def _weigh(
         )
         result[:2] = torch.logaddexp(result[:2], sums[:2])
         result[2:] += sums[2:]
-        left -= at_once
     return result
 
 
-def _part(values: Tensor | None, rows: slice) -> Tensor | None:
-    return None if values is None else values[rows]
-
-
-def _samples_at_once(
-    model: Model, x: Tensor, context: Tensor | None, observed: Tensor | None, memory: int
-) -> int:
-    """How many draws of a few data fit into the memory; it doesn't depend on how many data there are."""
-    one = slice(0, 1)
-    with _counted_outputs() as count:
-        model.terms(x[one], _part(context, one), _part(observed, one), samples=1)
-    # The likelihood makes about four more arrays of the size of a datum.
-    row = count[0] + 4 * x[0].numel() * x.element_size()
-    return max(1, memory // (row * _DATA_AT_ONCE))
-
-
-@contextmanager
-def _counted_outputs() -> Generator[list[int]]:
-    """Counts the bytes that modules return within the block."""
-    count = [0]
-
-    def add(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and not list(module.children()):
-            count[0] += output.numel() * output.element_size()
-
-    handle = torch.nn.modules.module.register_module_forward_hook(add)
-    try:
-        yield count
-    finally:
-        handle.remove()
+def in_chunks(
+    model: Model,
+    x: Tensor,
+    context: Tensor | None,
+    observed: Tensor | None,
+    q: Distribution,
+    samples: int,
+    at_once: int,
+    draw: Draw,
+) -> Iterator[Terms]:
+    """Passes over the model that add up to so many draws for each datum, each of at most ``at_once``."""
+    for left in range(samples, 0, -at_once):
+        yield model.terms(x, context, observed, min(at_once, left), draw=draw, encoded=q)

@@ -1,5 +1,16 @@
-"""Models: what is assembled from parts, and the protocol that evaluation types against."""
+"""Models: what is assembled from parts, and the protocols that evaluation types against."""
 
-from jensen.models.latent_variable import LatentVariableModel, Model
+from jensen.models.conjugate import Coin, Conjugate, Die, NormalMean, NormalMeanPrecision, PoissonRate
+from jensen.models.latent_variable import LatentVariableModel, Model, Simulator
 
-__all__ = ["LatentVariableModel", "Model"]
+__all__ = [
+    "Coin",
+    "Conjugate",
+    "Die",
+    "LatentVariableModel",
+    "Model",
+    "NormalMean",
+    "NormalMeanPrecision",
+    "PoissonRate",
+    "Simulator",
+]

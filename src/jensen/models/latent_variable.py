@@ -31,6 +31,15 @@ class Model(HasTerms, Protocol):
         ...
 
 
+@runtime_checkable
+class Simulator(Protocol):
+    """A model that gives new data together with the latents behind them, an exact draw of their posterior."""
+
+    def simulate(self, n: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """New data and their latents."""
+        ...
+
+
 class LatentVariableModel(nn.Module):
     """p(x, z) = p(z) p(x|z) with the approximate posterior q(z|x).
 
@@ -145,9 +154,26 @@ class LatentVariableModel(nn.Module):
             Draws of p(x), (n, *event).
         """
         with torch.inference_mode():
+            return self.simulate(n, context)[0]
+
+    def simulate(
+        self, n: int, context: Float[Tensor, "n_ *context"] | None = None
+    ) -> tuple[Float[Tensor, "n *event"], Float[Tensor, "n latent"]]:
+        """New data with the latents behind them: z from the prior, x from the likelihood given z.
+
+        Seen from x, its z is an exact draw of the true posterior p(z | x).
+
+        Args:
+            n: How many.
+            context: One for each of them.
+
+        Returns:
+            Data (n, *event) and latents (n, latent_dim), draws of p(x, z) without gradients.
+        """
+        with torch.no_grad():
             p = self.prior(context)
             z = p.sample() if p.batch_shape else p.sample(torch.Size((n,)))
-            return self.decode(z, context).sample()
+            return self.decode(z, context).sample(), z
 
 
 def _latents(q: Distribution, samples: Samples, draw: Draw, batch: int) -> tuple[Tensor, Tensor | None]:

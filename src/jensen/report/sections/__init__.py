@@ -7,6 +7,7 @@ from jensen.report.material import Material
 from jensen.report.sections.curves import curves
 from jensen.report.sections.divergences import divergences
 from jensen.report.sections.footnotes import footnotes
+from jensen.report.sections.gap import gap
 from jensen.report.sections.interpolations import interpolations
 from jensen.report.sections.latent_map import latent_map
 from jensen.report.sections.numbers import numbers
@@ -26,6 +27,7 @@ SECTIONS: Final[tuple[Callable[[Material], Section], ...]] = (
     interpolations,
     traversals,
     divergences,
+    gap,
     numbers,
     training,
     repeat,

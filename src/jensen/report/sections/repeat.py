@@ -67,6 +67,7 @@ def _evaluation(material: Material) -> list[str]:
     name = str(numbers.get("data", ""))
     data = name if name.partition(":")[0] in KNOWN else "DATA"
     options = ["--samples", str(numbers["samples"]), "--seed", str(numbers.get("seed", 0))]
+    options += ["--gap", "--gap-data", str(numbers["gap_n"])] if "gap_n" in numbers else []
     return [shlex.join(["jensen", "evaluate", "RUN", data, *options])]
 
 

@@ -1,0 +1,88 @@
+"""What conjugate models hold their numbers and data to."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.distributions import Distribution
+
+from jensen.errors import ConfigError, DataError, ShapeError, SupportError
+
+Numbers = float | ArrayLike | Tensor
+
+
+@runtime_checkable
+class Conjugate(Protocol):
+    """A model whose posterior is of the prior's family: prior and posterior are both values of it."""
+
+    @property
+    def parameter(self) -> Distribution:
+        """What is believed of the unknown now."""
+        ...
+
+    @property
+    def predictive(self) -> Distribution:
+        """What is expected of the next observation now."""
+        ...
+
+    def update(self, x: Numbers) -> "Conjugate":
+        """The model after observations."""
+        ...
+
+    def log_evidence(self, x: Numbers) -> Tensor:
+        """The logarithm of the marginal likelihood of observations, nats."""
+        ...
+
+
+def number(value: Numbers, name: str, *, positive: bool = True) -> Float[Tensor, "*shape"]:
+    """A hyperparameter in float64.
+
+    Raises:
+        ConfigError: If it isn't finite, or not above 0 where it has to be.
+    """
+    found = torch.as_tensor(value, dtype=torch.float64)
+    if not bool(torch.isfinite(found).all()) or (positive and not bool((found > 0).all())):
+        wanted = "a finite number above 0" if positive else "a finite number"
+        raise ConfigError(f"{name} has to be {wanted}; got {value}")
+    return found
+
+
+def observations(x: Numbers, batch: torch.Size, support: str) -> Float[Tensor, "n *batch"]:
+    """Observations in float64, the first axis counting them.
+
+    Args:
+        x: Numbers, (n, *batch); n may be zero.
+        batch: Of the model.
+        support: "binary", "counts" or "real".
+
+    Raises:
+        ShapeError: If the axes are others.
+        DataError: If a number isn't finite.
+        SupportError: If one can't be.
+    """
+    found = torch.as_tensor(x, dtype=torch.float64)
+    if found.ndim == 0 or found.shape[1:] != batch:
+        raise ShapeError(
+            f"the observations have shape {tuple(found.shape)}; wanted (n, {', '.join(map(str, batch))}) "
+            "with one row for each observation"
+        )
+    if not bool(torch.isfinite(found).all()):
+        raise DataError("an observation isn't finite; leave out what is missing")
+    allowed = {
+        "binary": (found == 0) | (found == 1),
+        "counts": (found >= 0) & (found == found.round()),
+        "real": torch.ones_like(found, dtype=torch.bool),
+    }[support]
+    if not bool(allowed.all()):
+        wanted = {"binary": "0 or 1", "counts": "0, 1, 2, ..."}[support]
+        raise SupportError(f"an observation is {float(found[~allowed][0]):g}; wanted {wanted}")
+    return found
+
+
+def summed(x: Tensor) -> tuple[int, Tensor, Tensor]:
+    """The number of observations, their mean, and the sum of squares about it; zeros if there are none."""
+    n = len(x)
+    mean = x.sum(0) / max(n, 1)
+    return n, mean, (x - mean).square().sum(0)
