@@ -1,8 +1,8 @@
 """One step of the optimiser: done operation by operation, or captured once as a CUDA graph and replayed."""
 
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -124,6 +124,7 @@ class CapturedStep:
         self.capture = capture
         self.graph: Graph | None = None
         self.batch: Batch | None = None
+        self.usual: list[torch.Size] | None = None
         self.record: Record = {}
         self.seen = 0
         self.failed = False
@@ -131,16 +132,20 @@ class CapturedStep:
 
     def __call__(self, batch: Batch, progress: Progress) -> Record:
         """Takes the step; its record."""
-        if self.failed or not self.steady(progress):
+        if self.usual is None:
+            # The first batch of an epoch is a full one.
+            self.usual = _shapes(batch)
+        if self.failed or not self.steady(progress) or _shapes(batch) != self.usual:
             return self.step(batch, progress)
         if self.graph is None:
             self.seen += 1
-            if self.seen <= WARM or not self._captured(batch, progress):
+            if self.seen <= WARM:
+                with _beside(batch.x.device):
+                    return self.step(batch, progress)
+            if not self._captured(batch, progress):
                 return self.step(batch, progress)
         assert self.graph is not None
         assert self.batch is not None
-        if not _alike(batch, self.batch):
-            return self.step(batch, progress)
         for place, value in zip(_tensors(self.batch), _tensors(batch), strict=True):
             place.copy_(value)
         self.graph.replay()
@@ -174,10 +179,22 @@ class CapturedStep:
         return True
 
 
+@contextmanager
+def _beside(device: torch.device) -> Generator[None]:
+    """On a GPU, within the block work is queued beside the main stream, as it will be when it is captured."""
+    if device.type != "cuda":
+        yield
+        return
+    main, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    side.wait_stream(main)
+    with torch.cuda.stream(side):
+        yield
+    main.wait_stream(side)
+
+
 def _tensors(batch: Batch) -> list[Tensor]:
     return [value for value in (batch.x, batch.context, batch.observed) if value is not None]
 
 
-def _alike(one: Batch, other: Batch) -> bool:
-    mine, yours = _tensors(one), _tensors(other)
-    return len(mine) == len(yours) and all(a.shape == b.shape for a, b in zip(mine, yours, strict=True))
+def _shapes(batch: Batch) -> list[torch.Size]:
+    return [value.shape for value in _tensors(batch)]
