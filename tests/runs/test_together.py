@@ -31,10 +31,10 @@ keeping.SAVE_EVERY = 0.0
 folder, dies = sys.argv[1], int(sys.argv[2])
 
 class Training(loop.Training):
-    def _gradient(self, *arguments, **named):
+    def _set_rate(self, rate):
         if self.step == dies and self.engine.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super()._gradient(*arguments, **named)
+        return super()._set_rate(rate)
 
 from jensen.runs import fitting
 fitting.Training = Training
@@ -72,11 +72,14 @@ def test_two_processes_give_what_one_gives_and_go_on_after_a_death(tmp_path: Pat
         valid=0.2,
         folder=tmp_path / "one",
     )
-    two, one = outcome(tmp_path / "two"), outcome(tmp_path / "one")
-    assert [r["step"] for r in two] == [r["step"] for r in one]
-    for mine, theirs in zip(two, one, strict=True):
-        assert mine["train"] == pytest.approx(theirs["train"], rel=1e-5)
-        assert mine["valid"] == pytest.approx(theirs["valid"], rel=1e-5)
+    fit(made("binary", n=51, shape=(3,)), options=OPTIONS, valid=0.2, folder=tmp_path / "whole")
+    two = outcome(tmp_path / "two")
+    for name in ("one", "whole"):
+        one = outcome(tmp_path / name)
+        assert [r["step"] for r in two] == [r["step"] for r in one]
+        for mine, theirs in zip(two, one, strict=True):
+            assert mine["train"] == pytest.approx(theirs["train"], rel=1e-5)
+            assert mine["valid"] == pytest.approx(theirs["valid"], rel=1e-5)
     assert Run.load(tmp_path / "two").about["processes"] == 2
     assert alone.about["processes"] == 1
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jensen.errors import FitError
-from jensen.training import ArrayBatches, Epoch, Training
+from jensen.training import ArrayBatches, Epoch, Progress, Training
 from jensen.training import guard as guards
 from jensen.training.guard import Guard
 from training.examples import N, Regression, data, settings, training, weights
@@ -304,7 +304,7 @@ def test_is_adam_with_the_step_sizes_of_the_settings() -> None:
         for batch in fit.batches.epoch(number):
             optimiser.param_groups[0]["lr"] = fit.settings.rate(step / (6 * STEPS))
             optimiser.zero_grad()
-            by_hand(batch, loop.Progress(step, 0.0, 0.0))[0].backward()
+            by_hand(batch, Progress(step, 0.0, 0.0))[0].backward()
             optimiser.step()
             step += 1
     epochs = finish(fit)

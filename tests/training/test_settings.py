@@ -27,7 +27,7 @@ def test_the_step_size_is_between_zero_and_the_highest(warm_up: float, fraction:
 
 
 def test_the_step_size_grows_in_a_line_and_falls_along_a_half_cosine() -> None:
-    plan = Settings(learning_rate=0.2, warm_up=0.2)
+    plan = Settings(learning_rate=0.2, warm_up=0.2, decay=True)
     assert plan.rate(0.0) == 0
     assert plan.rate(0.05) == pytest.approx(0.05)
     assert plan.rate(0.2) == pytest.approx(0.2)

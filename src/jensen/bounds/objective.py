@@ -74,6 +74,10 @@ class VariationalObjective(nn.Module):
         self.free_bits = free_bits
         self.warm_up = warm_up
 
+    def steady(self, progress: Progress) -> bool:
+        """Whether the loss is the same function of a batch at this step and all later ones."""
+        return progress.epoch >= self.warm_up
+
     def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, and what is worth recording of it, in nats per datum.
 

@@ -1,6 +1,7 @@
 """Networks that take less memory or time in training, and are the same network."""
 
 import shutil
+from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from jensen.errors import ConfigError
+from jensen.seeding import shared_rows, sharing
 
 
 class Checkpointed(nn.Module):
@@ -27,7 +29,14 @@ class Checkpointed(nn.Module):
         """Maps as the network does."""
         if not torch.is_grad_enabled():
             return self.network(x)
-        return cast(Tensor, checkpoint(self.network, x, use_reentrant=False))
+        rows = shared_rows()
+        # A part of a batch takes its rows of what the whole would draw the second time too, in whatever thread.
+        return cast(
+            Tensor,
+            checkpoint(
+                self.network, x, use_reentrant=False, context_fn=lambda: (nullcontext(), sharing(rows))
+            ),
+        )
 
 
 class HalfPrecision(nn.Module):

@@ -85,6 +85,12 @@ class VAEConfig(BaseModel):
     compile: bool = Field(
         False, description="whether torch.compile turns the networks into code of their own"
     )
+    capture: Literal["auto", "off"] = Field(
+        "auto", description="whether a GPU gets each step as one CUDA graph, where that can be"
+    )
+    threads: int | None = Field(
+        None, gt=0, description="threads of the processor; by default one for small models, else all"
+    )
 
     @model_validator(mode="after")
     def _names_exist(self) -> "VAEConfig":
@@ -125,7 +131,7 @@ def parse(defaults: Mapping[str, Any], options: Mapping[str, Any]) -> VAEConfig:
         if key not in VAEConfig.model_fields:
             raise ConfigError(unknown("option", key, VAEConfig.model_fields))
     values = {**defaults, **options}
-    optional = ("epochs", "clip_norm", "averaging", "patience")
+    optional = ("epochs", "clip_norm", "averaging", "patience", "threads")
     values |= {
         key: None for key in optional if isinstance(values.get(key), str) and values[key].lower() == "none"
     }

@@ -54,6 +54,9 @@ def resolve(config: VAEConfig, schema: Schema, n: int) -> VAEConfig:
         raise ConfigError("gradient='doubly-reparameterised' is that of bound='iwae'")
     if config.bound != "elbo" and (config.beta != 1 or config.free_bits > 0 or config.kl_warm_up > 0):
         raise ConfigError("beta, free_bits and kl_warm_up weigh the ELBO's KL; use them with bound='elbo'")
+    if config.compile or config.checkpointing:
+        # Neither can be a part of a step that is captured as a whole.
+        choices["capture"] = "off"
     return config.model_copy(update=choices)
 
 

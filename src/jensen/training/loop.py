@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,10 +19,14 @@ from jensen.training.memory import saying_what_to_lower
 from jensen.training.randomness import Randomness
 from jensen.training.records import Records
 from jensen.training.settings import Settings
+from jensen.training.step import CapturedStep, Record, Step
 from jensen.training.stopping import EarlyStopping
+from jensen.training.threads import chosen, threads
 
 AGREE_EVERY = 10
 """Steps after which several processes ask each other whether to stop."""
+
+TakesStep = Callable[[Batch, Progress], Record]
 
 Status = Literal["running", "finished", "stopped early", "interrupted"]
 
@@ -98,9 +101,24 @@ class Training:
         self.epoch = 0
         self.total_steps = settings.epochs * len(batches)
         parameters = [p for p in objective.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(
-            parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        self.steady: Callable[[Progress], bool] | None = getattr(objective, "steady", None)
+        self.captures = (
+            device.type == "cuda"
+            and settings.capture == "auto"
+            and settings.accumulate == self.engine.world_size == 1
+            and self.steady is not None
         )
+        rate = settings.learning_rate
+        self.optimiser = torch.optim.AdamW(
+            parameters,
+            # A captured step reads it from the device.
+            lr=torch.tensor(rate, device=device) if self.captures else rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+            capturable=self.captures,
+        )
+        size = sum(parameter.numel() for parameter in parameters)
+        self.threads = chosen(settings.threads, size, getattr(batches, "batch_size", 1))
         # A short fit has no hundred steps to lose.
         patience = min(guards.PERSISTENT, max(3, self.total_steps // 10))
         self.guard = Guard(self.optimiser, parameters, settings.clip_norm, settings.guard, patience)
@@ -122,7 +140,7 @@ class Training:
             FitError: If the gradient stays non-finite; the objective has its best weights then too.
             DataError: If data on disk can't be read any more; likewise, and the state is that after the last step.
         """
-        forward = self.engine.wrapped(self.objective)
+        take = self._step()
         status: Status = "running" if self.epoch < self.settings.epochs else "finished"
         if status == "finished":
             self._finish()
@@ -132,18 +150,24 @@ class Training:
         try:
             with interruptible() as stop, saying_what_to_lower():
                 while status == "running":
-                    epoch = self._epoch(forward, stop)
+                    epoch = self._epoch(take, stop)
                     status = epoch.status
                     yield epoch
         except (FitError, DataError):
             self._finish()
             raise
 
-    def _epoch(self, forward: Callable[..., Any], stop: Stop) -> Epoch:
+    def _step(self) -> TakesStep:
+        step = Step(
+            self.objective, self.optimiser, self.guard, self.randomness, self.settings.accumulate, self.engine
+        )
+        return CapturedStep(step, self.steady) if self.captures and self.steady is not None else step
+
+    def _epoch(self, take: TakesStep, stop: Stop) -> Epoch:
         """One epoch, or what is left of it, with its validation."""
-        with self.randomness:
+        with self.randomness, threads(self.threads):
             start = time.perf_counter()
-            record, seen, interrupted = self._steps(forward, stop)
+            record, seen, interrupted = self._steps(take, stop)
             seconds = time.perf_counter() - start
             valid = None if interrupted else self._validate()
         best = valid is not None and self.stopping.update(valid)
@@ -174,7 +198,7 @@ class Training:
             best=best,
         )
 
-    def _steps(self, forward: Callable[..., Any], stop: Stop) -> tuple[dict[str, float], int, bool]:
+    def _steps(self, take: TakesStep, stop: Stop) -> tuple[dict[str, float], int, bool]:
         """The steps of one epoch, or of what is left of it; the records stay on the device until its end.
 
         Returns:
@@ -183,23 +207,17 @@ class Training:
         self.objective.train()
         done, seen = self.step - self.epoch * len(self.batches), 0
         batches = self.batches.epoch(self.epoch, done)
-        parts = self.engine.world_size * self.settings.accumulate
         while not (stopped := self._stopped(stop)):
-            if parts > 1:
-                self.randomness.begin(self.step, parts + self.engine.rank)
             batch = next(batches, None)
             if batch is None:
                 break
-            rate = self.settings.rate(self.step / self.total_steps)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            data = self._gradient(forward, batch, last=done + 1 == len(self.batches))
-            self.guard.prepare()
-            self.optimiser.step()
+            progress = Progress(self.step, self.step / len(self.batches), self.step / self.total_steps)
+            self._set_rate(self.settings.rate(progress.fraction))
+            self.records.add(take(batch, progress))
             self.step += 1
             if self.average is not None:
                 self.average.update(self.step)
-            done += 1
+            data = len(batch.x) if batch.rows is None else batch.rows.total
             seen += data
             if self.on_step is not None:
                 self.on_step(data)
@@ -208,34 +226,12 @@ class Training:
         self.guard.check()
         return self.records.means(), seen, stopped
 
-    def _gradient(self, forward: Callable[..., Any], batch: Batch, *, last: bool) -> int:
-        """The gradient of a step, averaged over the data of all its parts; returns how many these were."""
-        progress = Progress(self.step, self.step / len(self.batches), self.step / self.total_steps)
-        for parameter in self.guard.parameters:
-            parameter.grad = None
-        engine, accumulate = self.engine, self.settings.accumulate
-        here = len(batch.x)
-        if engine.world_size == accumulate == 1:
-            loss, record = forward(batch, progress)
-            engine.backward(loss)
-            self.records.add(record)
-            return here
-        # The processes' shares differ in the last batch at most.
-        data = (
-            int(engine.total(torch.tensor(here, device=engine.device))) if last else here * engine.world_size
-        )
-        parts = [part for start in range(accumulate) if len((part := _every(batch, start, accumulate)).x)]
-        records: list[dict[str, Tensor]] = []
-        for number, part in enumerate(parts):
-            self.randomness.begin(self.step, engine.rank + engine.world_size * number)
-            waiting = number + 1 < len(parts)
-            with engine.unsynchronised(forward) if waiting else nullcontext():
-                loss, record = forward(part, progress)
-                # Processes' gradients are averaged, parts' are added up.
-                engine.backward(loss * (len(part.x) * engine.world_size / data))
-            records.append(record)
-        self.records.add({name: torch.cat([r[name].reshape(-1) for r in records]) for name in records[0]})
-        return data
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def _stopped(self, stop: Stop) -> bool:
         """Whether to stop before the next batch is made; several processes agree on it now and then."""
@@ -299,6 +295,9 @@ class Training:
         self.unfinished = {}
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state["optimiser"], "param_groups": groups})
+        if self.captures:
+            for group in self.optimiser.param_groups:
+                group["lr"] = torch.as_tensor(group["lr"], device=self.batches.device)
         if self.average is not None:
             for mine, kept in zip(self.average.averages, state["average"], strict=True):
                 mine.copy_(kept)
@@ -307,11 +306,6 @@ class Training:
         self.best = state["best"]
         self.guard.skipped.copy_(state["skipped"])
         self.records.load_state_dict(state["records"])
-
-
-def _every(batch: Batch, start: int, step: int) -> Batch:
-    """Every so many rows of a batch."""
-    return Batch(*(None if values is None else values[start::step] for values in batch))  # pyright: ignore[reportArgumentType] x is never None
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

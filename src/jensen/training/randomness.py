@@ -15,7 +15,6 @@ class Randomness:
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self.seed = seed
         self.device = device
         self._inside = False
         outer = self._read()
@@ -33,16 +32,9 @@ class Randomness:
     def state(self, states: list[Tensor]) -> None:
         self._kept = states
 
-    def begin(self, step: int, part: int) -> None:
-        """Makes what a part of a step draws depend on the seed, the step and the part alone.
-
-        So a step draws the same wherever its parts are computed: one after the other, or side by side by several
-        processes.
-        """
-        mixed = ((self.seed * 1_000_003 + step) * 1_000_003 + part) % 2**63
-        torch.default_generator.manual_seed(mixed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(mixed)
+    def rewind(self, states: list[Tensor]) -> None:
+        """Puts the generators, within a block, back to a state that they had there."""
+        self._write(states)
 
     def _read(self) -> list[Tensor]:
         states = [torch.get_rng_state()]

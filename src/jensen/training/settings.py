@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import cos, pi
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Settings:
         validate_every: Epochs from one validation to the next.
         accumulate: Parts in which a process takes its share of a batch, one after the other, adding up their
             gradients; each needs the memory of a part only.
+        capture: "auto" captures the step as a CUDA graph where that can be, "off" never does.
+        threads: Of the processor, for the steps; None: one for small models, else torch's own number.
     """
 
     epochs: int = 100
@@ -35,6 +38,8 @@ class Settings:
     patience: int | None = 10
     validate_every: int = 1
     accumulate: int = 1
+    capture: Literal["auto", "off"] = "auto"
+    threads: int | None = None
 
     def rate(self, fraction: float) -> float:
         """The step size when that part of the steps is done.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jensen.errors import ConfigError
+from jensen.seeding import Rows, sharing
 from jensen.training.batches import Batch
 
 BUFFER_BYTES = 2**25
@@ -137,13 +138,15 @@ class StreamBatches:
                 pieces.append(x.index_select(0, index))
                 if stop < end:
                     break
-                yield self._batch(pieces[0] if len(pieces) == 1 else torch.cat(pieces))
+                yield self._batch(pieces[0] if len(pieces) == 1 else torch.cat(pieces), end - begin)
                 step, pieces = step + 1, []
 
-    def _batch(self, x: Tensor) -> Batch:
+    def _batch(self, x: Tensor, total: int) -> Batch:
+        rows = None if self.world_size == 1 else Rows(self.rank, self.world_size, len(x), total)
         if self.transform is not None:
-            x = self.transform(x)
-        return Batch(x.to(torch.get_default_dtype()))
+            with sharing(rows):
+                x = self.transform(x)
+        return Batch(x.to(torch.get_default_dtype()), rows=rows)
 
     def _buffers(self, number: int, position: int) -> Iterator[tuple[Tensor, Tensor, int]]:
         """The buffers of an epoch from the one on that holds a position in its order.
