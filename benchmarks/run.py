@@ -36,6 +36,7 @@ def main() -> None:
         call(python, "throughput.py"),
         call(python, "evaluation_speed.py", *memory),
         call(sys.executable, "gradients.py"),
+        call(sys.executable, "gap.py"),
     ]
     if arguments.long:
         states.append(

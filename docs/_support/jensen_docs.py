@@ -11,7 +11,7 @@ NO_NUMBERS = (
 )
 
 
-ORDER = ("vae_digits", "linear_vae", "bounds", "gradients", "assemble", "collapse", "anomaly")
+ORDER = ("vae_digits", "linear_vae", "bounds", "gap", "gradients", "assemble", "collapse", "anomaly")
 
 
 class Order:

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from jensen.errors import ConfigError, ShapeError
 from jensen.evaluation.estimate import Estimate, log_mean
 from jensen.evaluation.hmc import move, state_at
-from jensen.evaluation.joint import Joint, Start, can_be_enumerated, check_continuous, enumerated
+from jensen.evaluation.joint import Joint, can_be_enumerated, check_continuous, enumerated
 from jensen.evaluation.memory import MEMORY, part, row_bytes
 from jensen.models import Model
 from jensen.seeding import seeded
@@ -52,8 +51,8 @@ class Annealing:
 
     steps: int = 100
     leaps: int = 5
-    start: Start = "posterior"
-    schedule: Literal["sigmoid", "linear"] = "sigmoid"
+    start: str = "posterior"
+    schedule: str = "sigmoid"
     acceptance: float = 0.7
     tuning_chains: int = 4
 

@@ -187,16 +187,16 @@ def _split(numbers: Mapping[str, Any]) -> Markup:
         tag(
             "p",
             "The ELBO would equal log p(x) if the posterior that the encoder gives were the true one. Two things keep "
-            "it from that. The encoder has to serve all data with one network: giving each datum a posterior of its own, "
-            "fitted to it alone, shows what this costs (amortisation). And posteriors come from a family of shapes, of "
-            "which even the best may not match the true posterior (approximation).",
+            "it from that. The encoder has to serve all data with one network: giving each datum a posterior of its "
+            "own, fitted to it alone, shows what this costs (amortisation). And posteriors come from a family of "
+            "shapes, of which even the best may not match the true posterior (approximation).",
         ),
         figure(
             with_legend(entries, chart(paint, "the gap and its parts", height=90 + 46 * len(rows))),
             "Real data. Each bar is what is left of the gap: with the encoder's posteriors, and with the best that was "
             "found for each datum in a family of shapes. A large orange part calls for a larger encoder or longer "
-            "training, a large blue part for a richer posterior. As log p(x) is itself bounded from below here, blue is "
-            "rather too small.",
+            "training, a large blue part for a richer posterior. As log p(x) is itself bounded from below here, blue "
+            "is rather too small.",
         ),
     )
 
