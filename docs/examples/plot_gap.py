@@ -2,9 +2,9 @@ r"""
 How far a bound is from the truth, and why
 ==========================================
 
-A variational autoencoder is trained on the ELBO, which lies below :math:`\log p(x)`. How far? On data that the model has
-made up itself :math:`\log p(x)` can be bounded from both sides. This page does so, and then splits the gap on real data
-into what the encoder costs and what the shape of its posteriors costs.
+A variational autoencoder is trained on the ELBO, which lies below :math:`\log p(x)`. How far? On data that the model
+has made up itself :math:`\log p(x)` can be bounded from both sides. This page does so, and then splits the gap on real
+data into what the encoder costs and what the shape of its posteriors costs.
 """
 
 import matplotlib.pyplot as plt
@@ -13,7 +13,7 @@ import jensen as jn
 
 train, test = jn.data.load("digits"), jn.data.load("digits", "test")
 vae = jn.VAE(latent_dim=8, epochs=40, random_state=0).fit(train.x)
-model = vae.model_
+model = vae.run_.model
 
 # %%
 # A bracket on simulated data
@@ -51,7 +51,7 @@ left.legend(loc="lower right")
 # left is the cost of the family of posteriors (approximation). A flow for each datum nearly closes it. On real data
 # log p(x) is itself estimated from below, so there the approximation is rather too small.
 
-x = bracket.x.new_tensor(test.x[:50])
+x = vae.run_.prepare(test)[:50]
 parts = jn.evaluation.gap(model, x)
 amortisation = float(parts.amortisation.value.mean())
 normal, flow = (float(parts.approximation[name].value.mean()) for name in ("normal", "flow"))

@@ -73,7 +73,7 @@ def mean_field(latent_dim: int, data_dim: int) -> tuple[toys.LinearGaussian, Lat
 
 def test_twenty_latents_within_a_tenth_of_a_nat() -> None:
     problem, model = mean_field(20, 30)
-    found = bracket(model, 100, 16, Annealing(steps=100, acceptance=0.8))
+    found = bracket(model, 100, 16, Annealing(steps=200))
     exact = problem.log_prob(found.x)
     assert abs(float((found.lower - exact).mean())) < 0.1
     assert abs(float((found.upper - exact).mean())) < 0.1
@@ -167,7 +167,10 @@ def test_estimates_dispatch_and_count_chains() -> None:
     found = evidence(bed.model, bed.batch.x, 3, method="ais", annealing=FEW, seed=5)
     assert found.samples == 3
     assert torch.equal(found.value, passed(bed, 3, FEW, seed=5).lower.value)
-    assert not torch.equal(found.value, evidence(bed.model, bed.batch.x, 3, method="ais", seed=5).value)
+    assert not torch.equal(
+        found.value,
+        evidence(bed.model, bed.batch.x, 3, method="ais", annealing=Annealing(steps=12), seed=5).value,
+    )
     assert evidence(bed.model, bed.batch.x, method="ais", annealing=FEW).samples == 16
     with pytest.raises(ConfigError, match="unknown method 'aiss'; did you mean 'ais'"):
         evidence(bed.model, bed.batch.x, method="aiss")
@@ -188,9 +191,9 @@ def test_one_step_is_importance_sampling() -> None:
 
 @pytest.mark.parametrize("memory", [1, 3000, 2**24])
 def test_chunks_and_progress(memory: int) -> None:
-    bed = linear_gaussian(n=5)
+    bed = linear_gaussian(n=3)
     shares: list[float] = []
-    found = passed(bed, 3, FEW, memory=memory, on_part=shares.append, latents=bed.posterior().mean.detach())
+    found = passed(bed, 2, FEW, memory=memory, on_part=shares.append, latents=bed.posterior().mean.detach())
     assert sum(shares) == pytest.approx(1.0)
     # With the exact posterior nothing varies: every chain's weight is p(x).
     exact = bed.log_evidence().detach()

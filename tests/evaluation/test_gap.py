@@ -18,7 +18,7 @@ from testbed import (
     linear_gaussian,
 )
 
-LONG = Refinement(steps=250, samples=4, learning_rate=0.05)
+LONG = Refinement(steps=400, samples=4)
 
 
 class OffMeanField(Conditional):
@@ -115,7 +115,7 @@ def test_parts_of_the_gap_are_those_of_the_closed_form() -> None:
 
 def test_evidence_is_annealed_where_none_is_given() -> None:
     bed, model = off()
-    found = gap(model, bed.batch.x, 50, refinement=Refinement(steps=3))
+    found = gap(model, bed.batch.x, 50, refinement=Refinement(steps=3), annealing=Annealing(steps=20))
     exact = bed.log_evidence().detach()
     assert ((found.evidence.value - exact).abs() < 5 * found.evidence.standard_error + 1e-3).all()
     assert found.evidence.samples == 16

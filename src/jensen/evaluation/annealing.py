@@ -161,6 +161,10 @@ def annealing_pass(
         latents = None if latents is None else cast(latents)
     found: list[AnnealingPass] = []
     with seeded(seed), torch.no_grad():
+        one = slice(0, 1)
+        first_posterior = model.encode(x[one], part(context, one), part(observed, one))
+        if not can_be_enumerated(first_posterior):
+            check_continuous(first_posterior)
         # Values and their gradients.
         rows = max(1, memory // (2 * row_bytes(model, x, context, observed)))
         at_once = max(1, rows // chains)
@@ -176,7 +180,6 @@ def annealing_pass(
                 if on_part is not None:
                     on_part(share)
                 continue
-            check_continuous(q)
             joint = Joint(model, some, c, o, q, annealing.start)
             found.append(_both_ways(joint, annealing, chains, part(latents, few), rows, share, on_part))
     return AnnealingPass(
