@@ -383,7 +383,7 @@ def test_the_gap_is_drawn_and_said_in_words(digits: Run) -> None:
     content = gap(gather(run, None, 5, 0)).body
     reader = PageReader(content)
     assert "between −100.50 and −100.25 nats" in reader.text
-    assert "0.25 ± 0.05 nats wide" in reader.text
+    assert "0.250 ± 0.050 nats wide" in reader.text
     # What simulated data suggest is not called a bound.
     assert "annealing falls short by no more than about 0.25 nats" in reader.text
     assert "the bound with 100 draws by about 0.75" in reader.text
