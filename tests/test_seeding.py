@@ -117,7 +117,8 @@ def test_noise_without_rows_and_with_a_generator_of_its_own_is_left_alone() -> N
         assert torch.equal(torch.randn(2, 4), expected)
         generator = torch.Generator().manual_seed(1)
         assert torch.equal(
-            torch.rand(3, 5, generator=generator), torch.rand(3, 5, generator=torch.Generator().manual_seed(1))
+            torch.rand(3, 5, generator=generator),
+            torch.rand(3, 5, generator=torch.Generator().manual_seed(1)),
         )
     assert shared_rows() is None
 

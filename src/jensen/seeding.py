@@ -207,10 +207,10 @@ def _categories(rows: Rows, func: Any, args: Any, kwargs: Any) -> Tensor:
     return rows.of(drawn, 0)
 
 
-def _dropout(
-    rows: Rows, func: Any, args: Any, kwargs: Any
-) -> Tensor:
-    def parts(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> tuple[Tensor, float, bool]:
+def _dropout(rows: Rows, func: Any, args: Any, kwargs: Any) -> Tensor:
+    def parts(
+        input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> tuple[Tensor, float, bool]:
         return input, p, training
 
     x, p, training = parts(*args, **kwargs)

@@ -228,6 +228,8 @@ def test_on_a_gpu_a_captured_fit_goes_on_from_its_state() -> None:
             state = {**state, "objective": {k: v.clone() for k, v in state["objective"].items()}}
     resumed = fit()
     resumed.load_state_dict(state)
-    assert all(isinstance(group["lr"], Tensor) and group["lr"].is_cuda for group in resumed.optimiser.param_groups)
+    assert all(
+        isinstance(group["lr"], Tensor) and group["lr"].is_cuda for group in resumed.optimiser.param_groups
+    )
     list(resumed.run())
     assert weights(resumed.objective).isfinite().all()

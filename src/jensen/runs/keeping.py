@@ -42,6 +42,16 @@ class Keeper:
         self.writes = training.engine.rank == 0
         self.lock = _locked(folder) if self.writes else None
         run.folder = folder
+        try:
+            self._begin(resume=resume)
+        except BaseException:
+            self.release()
+            raise
+        self.saved = time.monotonic()
+
+    def _begin(self, *, resume: bool) -> None:
+        """Goes on with what is in the folder, or writes what a Run begins with."""
+        run, training, folder = self.run, self.training, self.folder
         existing = (folder / "config.json").exists()
         # All have to have looked before one of them writes.
         training.engine.wait()
@@ -65,7 +75,6 @@ class Keeper:
             Run.write_weights(folder, run.model.state_dict())
             run.write_examples(folder)
             write_json(folder / "config.json", run.description())
-        self.saved = time.monotonic()
 
     def _check_same(self) -> None:
         kept, mine = read_json(self.folder / "config.json"), json.loads(json.dumps(self.run.description()))

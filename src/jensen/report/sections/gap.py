@@ -188,8 +188,8 @@ def _split(numbers: Mapping[str, Any]) -> Markup:
             "p",
             "The ELBO would equal log p(x) if the posterior that the encoder gives were the true one. Two things keep "
             "it from that. The encoder has to serve all data with one network: giving each datum a posterior of its "
-            "own, fitted to it alone, shows what this costs (amortisation). And posteriors come from a family of shapes, of "
-            "which even the best may not match the true posterior (approximation).",
+            "own, fitted to it alone, shows what this costs (amortisation). And posteriors come from a family of "
+            "shapes, of which even the best may not match the true posterior (approximation).",
         ),
         figure(
             with_legend(entries, chart(paint, "the gap and its parts", height=90 + 46 * len(rows))),
