@@ -58,7 +58,8 @@ def curves(folder: Path) -> dict[str, list[dict[str, float]]]:
 def differences(one: list[dict[str, float]], two: list[dict[str, float]]) -> dict[str, float]:
     """The largest relative difference of each curve."""
     return {
-        key: max(abs(b[key] / a[key] - 1) for a, b in zip(one, two, strict=True)) for key in ("train", "valid")
+        key: max(abs(b[key] / a[key] - 1) for a, b in zip(one, two, strict=True))
+        for key in ("train", "valid")
     }
 
 

@@ -7,7 +7,6 @@ the step as training takes it.
 import argparse
 import statistics
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -132,7 +131,9 @@ def main() -> None:
     rate = flops / milliseconds["matrix products alone"] / 1e6
     share = milliseconds["matrix products alone"] / milliseconds["whole step"]
     print(table(milliseconds))
-    print(f"matrix products: {flops / 1e9:.3f} GFLOP a step, {rate:.0f} GFLOP/s alone; {share:.2f} of the step")
+    print(
+        f"matrix products: {flops / 1e9:.3f} GFLOP a step, {rate:.0f} GFLOP/s alone; {share:.2f} of the step"
+    )
     path = keep(
         "profile",
         {
