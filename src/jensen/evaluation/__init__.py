@@ -18,7 +18,7 @@ from jensen.evaluation.latents import (
 )
 from jensen.evaluation.memory import MEMORY
 from jensen.evaluation.refine import Refinement, refine
-from jensen.information import Estimate
+from jensen.information import Estimate as Estimate
 
 __all__ = [
     "GAP_DATA",
@@ -27,7 +27,6 @@ __all__ = [
     "AnnealingPass",
     "BoundCurve",
     "Bracket",
-    "Estimate",
     "Gap",
     "ImportancePass",
     "Numbers",
