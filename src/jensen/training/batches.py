@@ -18,33 +18,50 @@ class Batch(NamedTuple):
         x: Data, (batch, *event), in floating point.
         context: What the model is conditioned on, (batch, *context), or None.
         observed: True where a cell was observed, (batch, *event), or None if all were.
-        rows: Which rows these are of the batch that several processes share; None: all.
     """
 
     x: Float[Tensor, "batch *event"]
     context: Float[Tensor, "batch *context"] | None = None
     observed: Bool[Tensor, "batch *event"] | None = None
-    rows: Rows | None = None
 
-    def parts(self, number: int) -> list["Batch"]:
+    @property
+    def rows(self) -> Rows:
+        """Which rows these are of the batch that processes and parts share: here all of them."""
+        return Rows(0, 1, len(self.x), len(self.x))
+
+    def parts(self, number: int) -> "list[Part]":
         """So many parts, of which each has every so many-th row and knows which; fewer if there are fewer rows.
 
         Example:
             >>> [part.rows.first for part in Batch(torch.zeros(4, 2)).parts(2)]
             [0, 1]
         """
-        here = len(self.x)
-        rows = Rows(0, 1, here, here) if self.rows is None else self.rows
-        number = min(number, here)
+        number = min(number, len(self.x))
+        rows = self.rows
         return [
-            Batch(
+            Part(
                 self.x[start::number],
                 None if self.context is None else self.context[start::number],
                 None if self.observed is None else self.observed[start::number],
-                rows.every(start, number),
-            )
+            ).of(rows.every(start, number))
             for start in range(number)
         ]
+
+
+class Part(Batch):
+    """A part of a batch, that of a process or one of several that are worked through one after the other."""
+
+    _rows: Rows | None = None
+
+    def of(self, rows: Rows) -> "Part":
+        """Itself, with the rows that it holds of the whole batch."""
+        self._rows = rows
+        return self
+
+    @property
+    def rows(self) -> Rows:
+        """Which rows these are of the batch that processes and parts share."""
+        return super().rows if self._rows is None else self._rows
 
 
 class Progress(NamedTuple):
@@ -148,16 +165,14 @@ class ArrayBatches:
         for step in range(done, len(self)):
             end = len(order) if step + 1 == len(self) else (step + 1) * together
             index = order[step * together + self.rank : end : self.world_size]
-            rows = None
-            if self.world_size > 1:
-                rows = Rows(self.rank, self.world_size, len(index), end - step * together)
+            rows = Rows(self.rank, self.world_size, len(index), end - step * together)
             x = self.x.index_select(0, index)
             if self.transform is not None:
                 with sharing(rows):
                     x = self.transform(x)
-            yield Batch(
+            part = Part(
                 x.to(torch.get_default_dtype()),
                 None if self.context is None else self.context.index_select(0, index),
                 None if self.observed is None else self.observed.index_select(0, index),
-                rows,
             )
+            yield part.of(rows)

@@ -217,7 +217,7 @@ class Training:
             self.step += 1
             if self.average is not None:
                 self.average.update(self.step)
-            data = len(batch.x) if batch.rows is None else batch.rows.total
+            data = batch.rows.total
             seen += data
             if self.on_step is not None:
                 self.on_step(data)

@@ -70,7 +70,6 @@ class Step:
         start = self.randomness.state
         for number, part in enumerate(parts, 1):
             rows = part.rows
-            assert rows is not None, "a part knows its rows"
             if number > 1:
                 # Every part draws what the whole batch would, and takes its rows of it.
                 self.randomness.rewind(start)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jensen.errors import ConfigError
 from jensen.seeding import Rows, sharing
-from jensen.training.batches import Batch
+from jensen.training.batches import Batch, Part
 
 BUFFER_BYTES = 2**25
 """About the size of the rows that are mixed at once; two such buffers are held, one of them being filled."""
@@ -142,11 +142,11 @@ class StreamBatches:
                 step, pieces = step + 1, []
 
     def _batch(self, x: Tensor, total: int) -> Batch:
-        rows = None if self.world_size == 1 else Rows(self.rank, self.world_size, len(x), total)
+        rows = Rows(self.rank, self.world_size, len(x), total)
         if self.transform is not None:
             with sharing(rows):
                 x = self.transform(x)
-        return Batch(x.to(torch.get_default_dtype()), rows=rows)
+        return Part(x.to(torch.get_default_dtype())).of(rows)
 
     def _buffers(self, number: int, position: int) -> Iterator[tuple[Tensor, Tensor, int]]:
         """The buffers of an epoch from the one on that holds a position in its order.
