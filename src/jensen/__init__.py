@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jensen import bounds, data, distributions, evaluation, likelihoods, models, nets, posteriors, priors
-    from jensen.estimators import VAE, load
+    from jensen.estimators import (
+        PPCA,
+        VAE,
+        BernoulliMixture,
+        FactorAnalysis,
+        GaussianMixture,
+        HiddenMarkovModel,
+        load,
+    )
 
 __version__ = "0.1.0"
 
@@ -23,10 +31,26 @@ _ROOMS = (
     "posteriors",
     "priors",
 )
-_NAMES = {"VAE": "jensen.estimators", "load": "jensen.estimators"}
+_NAMES = dict.fromkeys(
+    (
+        "PPCA",
+        "VAE",
+        "BernoulliMixture",
+        "FactorAnalysis",
+        "GaussianMixture",
+        "HiddenMarkovModel",
+        "load",
+    ),
+    "jensen.estimators",
+)
 
 __all__ = [
+    "PPCA",
     "VAE",
+    "BernoulliMixture",
+    "FactorAnalysis",
+    "GaussianMixture",
+    "HiddenMarkovModel",
     "bounds",
     "data",
     "distributions",

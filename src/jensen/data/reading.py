@@ -1,7 +1,6 @@
 """From a path or a known name to a data set: the one door through which data come in."""
 
 import re
-from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -14,12 +13,11 @@ from jensen.data.tables import read_table
 from jensen.errors import DataError
 
 _IDX_NAME = re.compile(r"idx\d?(-ubyte)?(\.gz)?$", re.IGNORECASE)
-_READERS: dict[str, Callable[[Path], Dataset]] = {".npy": read_npy, ".npz": read_npz}
 _TABLES = (".csv", ".parquet")
 _FORMS = ".npy, .npz, .csv, .parquet, idx, idx.gz, or a folder of images"
 
 
-def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
+def read(path: str | Path, *, target: str | int | None = None, exact: bool = False) -> Dataset:
     """Reads data from a file or a folder of images; the ending says the format.
 
     A .npz holds the data under ``x`` and labels under ``y``, or one array; ``data.npz:test`` reads its array
@@ -29,6 +27,7 @@ def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
     Args:
         path: The file (.npy, .npz, .csv, .parquet, idx, idx.gz) or the folder.
         target: For tables: the column to be taken as labels, by name or place (-1 is the last).
+        exact: Whether NaN may stand for missing cells and float64 is kept, for the exact models.
 
     Returns:
         The data set.
@@ -60,11 +59,11 @@ def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty. Write the file again, or fetch a fresh copy of it.")
         if ending == ".npz":
-            return read_npz(path, key)
+            return read_npz(path, key, exact=exact)
         if ending in _TABLES:
-            return read_table(path, target)
-        if ending in _READERS:
-            return _READERS[ending](path)
+            return read_table(path, target, exact=exact)
+        if ending == ".npy":
+            return read_npy(path, exact=exact)
         if _IDX_NAME.search(path.name):
             return read_idx(path)
     except OSError as error:
@@ -72,7 +71,9 @@ def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
     raise DataError(f"{path} has the unknown ending '{path.suffix}'. Give {_FORMS}.")
 
 
-def load(name_or_path: str | Path, split: str = "train", *, target: str | int | None = None) -> Dataset:
+def load(
+    name_or_path: str | Path, split: str = "train", *, target: str | int | None = None, exact: bool = False
+) -> Dataset:
     """Loads a known data set by its name, or reads a path.
 
     A known name goes before a path of the same name; write ``./mnist`` for the path.
@@ -81,6 +82,7 @@ def load(name_or_path: str | Path, split: str = "train", *, target: str | int | 
         name_or_path: A name in ``KNOWN``, such as "digits", or with its split, "digits:test"; else a path.
         split: The split of a known data set; without meaning for a path.
         target: For tables: the column to be taken as labels, by name or place.
+        exact: See ``read``.
 
     Returns:
         The data set.
@@ -105,7 +107,7 @@ def load(name_or_path: str | Path, split: str = "train", *, target: str | int | 
             f"'{text}' is no known data set, and no path of that name exists.{suggestion} "
             f"There are: {', '.join(sorted(KNOWN))}; or give {_FORMS}."
         )
-    return read(name_or_path, target=target)
+    return read(name_or_path, target=target, exact=exact)
 
 
 def _split_key(path: Path) -> tuple[Path, str | None]:

@@ -83,8 +83,8 @@ def spectrum(rows: Rows, k: int | None = None, *, spread: Columns | None = None)
             product, subset_by_index=[side - k, side - 1], overwrite_a=True, check_finite=False
         ),
     )
-    kept = torch.from_numpy(np.ascontiguousarray(values[::-1])).clamp(min=0.0)
-    turned = torch.from_numpy(np.ascontiguousarray(vectors[:, ::-1]))
+    kept = torch.from_numpy(values[::-1].copy()).clamp(min=0.0)
+    turned = torch.from_numpy(vectors[:, ::-1].copy())
     if d > n:
         turned = _from_rows(rows, spread.mean, turned)
     return Spectrum(kept, turned, total, spread.mean, n)

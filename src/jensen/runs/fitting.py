@@ -19,6 +19,7 @@ from jensen.errors import DataError, FitError, RunError
 from jensen.models import LatentVariableModel
 from jensen.recipes import RECIPES
 from jensen.runs.run import Run, make_folder, read_metrics, write_metrics
+from jensen.runs.solving import solve
 from jensen.runs.storage import read_json, read_state, versions, write_json, write_state
 from jensen.seeding import seeded
 from jensen.training import ArrayBatches, Epoch, Settings, Training
@@ -106,12 +107,25 @@ def fit(
     if len(dataset) < 2:
         raise DataError(f"fitting needs at least 2 data, got n_samples = {len(dataset)}; add more")
     config = chosen.resolve(config, dataset.schema, len(dataset))
+    watcher = Silent() if watcher is None else watcher
+    if chosen.solve is not None:
+        return solve(
+            dataset,
+            recipe,
+            config,
+            valid=valid,
+            about=_about(dataset, valid, seed, torch.device("cpu")),
+            examples=_examples(dataset if valid is None else valid, seed),
+            seed=seed,
+            folder=folder,
+            resume=resume,
+            watcher=watcher,
+        )
     x = torch.as_tensor(dataset.x)
     with seeded(seed):
         model = chosen.assemble(config, dataset.schema, _sample(dataset, x))
     run = Run(recipe, config, dataset.schema, model, about=_about(dataset, valid, seed, place))
     run.examples = _examples(dataset if valid is None else valid, seed)
-    watcher = Silent() if watcher is None else watcher
     training = Training(
         chosen.objective(model, config).to(place),
         ArrayBatches(x.to(place), config.batch_size, seed, transform=binarise if dataset.dynamic else None),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import log, pi
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +15,7 @@ CELLS = 2**20
 """Entries of intermediate results at once."""
 
 
+@runtime_checkable
 class Predictive(Protocol):
     """Densities of K components over the same D cells."""
 

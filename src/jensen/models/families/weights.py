@@ -1,7 +1,7 @@
 """Weights of components: by maximum likelihood, uniform, with a Dirichlet prior, or by breaking sticks."""
 
 from math import log
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch.distributions import kl_divergence
 from jensen.registry import Registry
 
 
+@runtime_checkable
 class WeightFamily(Protocol):
     """Weights pi of K components; the optimal q(pi) is a function of the expected counts."""
 

@@ -1,0 +1,153 @@
+"""From data and a recipe that is solved, not trained, to a Run."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jensen.data import Dataset
+from jensen.errors import RunError
+from jensen.recipes import RECIPES
+from jensen.recipes.exact import settled
+from jensen.runs.run import Run, make_folder
+from jensen.runs.storage import read_json
+from jensen.seeding import seeded
+from jensen.training import Epoch
+
+SAVE_EVERY = 10.0
+"""Seconds between two saves of what was found so far."""
+
+
+def solve(
+    dataset: Dataset,
+    recipe: str,
+    config: Any,
+    *,
+    valid: Dataset | None,
+    about: dict[str, Any],
+    examples: Dataset,
+    seed: int,
+    folder: str | Path | None,
+    resume: bool,
+    watcher: Any,
+) -> Run:
+    """Solves a recipe's model; its solvers are determined by the seed, so resuming an unfinished one starts again.
+
+    Args:
+        dataset: Training data.
+        recipe: Name of the recipe.
+        config: Resolved.
+        valid: Data whose log-likelihood is told at the end.
+        about: What the Run keeps about the fit.
+        examples: Data kept for pictures.
+        seed: Of starts and shuffles.
+        folder: Where to keep the Run.
+        resume: Whether a finished Run in the folder is given back.
+        watcher: Who is told how it goes.
+
+    Returns:
+        The Run; after Ctrl-C with what was found so far.
+
+    Raises:
+        DataError: If the data can't be used.
+        RunError: If the folder holds another Run.
+    """
+    chosen = RECIPES[recipe]
+    assert chosen.solve is not None
+    path = None if folder is None else make_folder(folder)
+    if path is not None and (path / "config.json").exists():
+        finished = _existing(path, about, recipe, resume=resume)
+        if finished is not None:
+            return finished
+    x = dataset.x
+    with seeded(seed):
+        model = chosen.assemble(config, dataset.schema, torch.as_tensor(np.asarray(x, dtype=np.float64)) if _looks(config) else None)
+    run = Run(recipe, settled(config, model), dataset.schema, model, about=about)
+    run.examples = examples
+    watcher.start(run, len(dataset), config.epochs, 0)
+    saved, begun = time.monotonic(), time.perf_counter()
+    status = "running"
+    solver = chosen.solve(model, config, x, seed)
+    while status == "running":
+        try:
+            iteration = next(solver, None)
+        except KeyboardInterrupt:
+            if not run.history:
+                raise
+            run.history[-1]["status"] = "interrupted"
+            break
+        if iteration is None:
+            run.history[-1]["status"] = "finished"
+            break
+        status = "finished" if iteration.converged else "running"
+        seconds = time.perf_counter() - begun
+        begun = time.perf_counter()
+        epoch = Epoch(
+            number=iteration.number,
+            step=iteration.number,
+            status=status,
+            seconds=seconds,
+            rate=len(dataset) / max(seconds, 1e-9),
+            learning_rate=1.0,
+            skipped=0,
+            train={"elbo": iteration.bound},
+            valid=_validated(run, valid) if iteration.converged else None,
+            best=True,
+        )
+        run.history.append(_record(epoch))
+        watcher.step(len(dataset))
+        watcher.epoch(epoch)
+        if path is not None and time.monotonic() - saved > SAVE_EVERY:
+            run.save(path)
+            saved = time.monotonic()
+    model.eval()
+    if path is not None:
+        run.save(path)
+    return run
+
+
+def _looks(config: Any) -> bool:
+    """Whether assembling the model needs the data themselves."""
+    return isinstance(getattr(config, "latent_dim", None), str) or getattr(config, "emissions", "") == "categorical"
+
+
+def _existing(path: Path, about: dict[str, Any], recipe: str, *, resume: bool) -> Run | None:
+    """The finished Run in a folder; None if it has to be solved again."""
+    if not resume:
+        raise RunError(
+            f"{path} holds a Run already; choose another folder, remove it, or go on with it by --resume (resume=True)"
+        )
+    kept = read_json(path / "config.json")
+    for key, before, now in (
+        ("recipe", kept.get("recipe"), recipe),
+        ("checksum of the data", kept.get("about", {}).get("checksum"), about["checksum"]),
+        ("seed", kept.get("about", {}).get("seed"), about["seed"]),
+    ):
+        if before != now:
+            raise RunError(f"can't resume {path}: its {key} is {before!r}, now it is {now!r}")
+    run = Run.load(path)
+    return run if run.history and run.history[-1]["status"] == "finished" else None
+
+
+def _validated(run: Run, valid: Dataset | None) -> tuple[float, float] | None:
+    if valid is None:
+        return None
+    values = run.model.log_prob(run.prepare(valid))
+    return float(values.mean()), float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+def _record(epoch: Epoch) -> dict[str, Any]:
+    return {
+        "epoch": epoch.number,
+        "step": epoch.step,
+        "status": epoch.status,
+        "seconds": epoch.seconds,
+        "rate": epoch.rate,
+        "learning_rate": epoch.learning_rate,
+        "skipped": epoch.skipped,
+        "train": dict(epoch.train),
+        "valid": None if epoch.valid is None else {"elbo": epoch.valid[0], "standard_error": epoch.valid[1]},
+        "best": epoch.best,
+    }
