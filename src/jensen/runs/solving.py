@@ -63,10 +63,10 @@ def solve(
             return finished
     x = dataset.x
     with seeded(seed):
-        model = chosen.assemble(config, dataset.schema, torch.as_tensor(np.asarray(x, dtype=np.float64)) if _looks(config) else None)
+        seen = torch.as_tensor(np.array(x, dtype=np.float64)) if _looks(config) else None
+        model = chosen.assemble(config, dataset.schema, seen)
     run = Run(recipe, settled(config, model), dataset.schema, model, about=about)
     run.examples = examples
-    watcher.start(run, len(dataset), config.epochs, 0)
     saved, begun = time.monotonic(), time.perf_counter()
     status = "running"
     solver = chosen.solve(model, config, x, seed)
@@ -78,6 +78,9 @@ def solve(
                 raise
             run.history[-1]["status"] = "interrupted"
             break
+        if not run.history:
+            # The first iteration has shown that the data can be used.
+            watcher.start(run, len(dataset), config.epochs, 0)
         if iteration is None:
             run.history[-1]["status"] = "finished"
             break
