@@ -55,7 +55,9 @@ def test_the_commands_by_ppca(call: Call, gaps: Path, tmp_path: Path) -> None:
         ("hmm", [], "State paths"),
     ],
 )
-def test_a_report_each(call: Call, gaps: Path, tmp_path: Path, model: str, settings: list[str], picture: str) -> None:
+def test_a_report_each(
+    call: Call, gaps: Path, tmp_path: Path, model: str, settings: list[str], picture: str
+) -> None:
     run = tmp_path / "run"
     options = [part for setting in settings for part in ("--set", setting)]
     call("fit", gaps, "--model", model, "--out", run, "--epochs", 30, *options, "--json")
@@ -70,7 +72,17 @@ def test_a_report_each(call: Call, gaps: Path, tmp_path: Path, model: str, setti
 def test_a_table_with_gaps(call: Call, tmp_path: Path) -> None:
     rows = [",".join("" if np.isnan(v) else f"{v}" for v in row) for row in GAPS]
     (tmp_path / "t.csv").write_text("\n".join(["a,b,c,d", *rows]) + "\n", encoding="utf8")
-    call("fit", tmp_path / "t.csv", "--model", "mixture", "--set", "covariance=diag", "--out", tmp_path / "run", "--json")
+    call(
+        "fit",
+        tmp_path / "t.csv",
+        "--model",
+        "mixture",
+        "--set",
+        "covariance=diag",
+        "--out",
+        tmp_path / "run",
+        "--json",
+    )
     call("impute", tmp_path / "run", tmp_path / "t.csv", "--out", tmp_path / "full.csv", "--json")
     lines = (tmp_path / "full.csv").read_text(encoding="utf8").splitlines()
     assert lines[0] == "a,b,c,d"
@@ -91,4 +103,6 @@ def test_faults(call: Call, gaps: Path, tmp_path: Path) -> None:
     assert "covariance_type='diag'" in full
     call("fit", gaps, "--model", "mixture", "--set", "covariance=diag", "--out", tmp_path / "d", "--json")
     assert "no latents" in call("reconstruct", tmp_path / "d", gaps, "--out", tmp_path / "r.npy").fault()
-    assert "did you mean" in call("fit", gaps, "--model", "ppca", "--set", "latentdim=2", "--out", "x").fault()
+    assert (
+        "did you mean" in call("fit", gaps, "--model", "ppca", "--set", "latentdim=2", "--out", "x").fault()
+    )

@@ -90,7 +90,9 @@ def made(seed: int = 0, n: int = 30) -> np.ndarray:
     return padded(sequences)
 
 
-def fitted(family: Family, x: np.ndarray, concentration: float | None = None, **options: object) -> tuple[HiddenMarkov, list[float]]:
+def fitted(
+    family: Family, x: np.ndarray, concentration: float | None = None, **options: object
+) -> tuple[HiddenMarkov, list[float]]:
     model = HiddenMarkov(family, 2, x.shape[1:], concentration)
     settings = {"tolerance": 1e-7, **options}
     steps = fit_hidden_markov(model, Sequences(x), torch.Generator().manual_seed(0), **settings)  # type: ignore[arg-type]

@@ -85,7 +85,9 @@ def test_missing_cells_are_marginalised() -> None:
             np.testing.assert_allclose(filled[i].numpy(), mean)
             continue
         part = whole[seen][:, seen]
-        assert float(value[i]) == pytest.approx(multivariate_normal(mean[seen], part).logpdf(row[seen]), rel=1e-9)
+        assert float(value[i]) == pytest.approx(
+            multivariate_normal(mean[seen], part).logpdf(row[seen]), rel=1e-9
+        )
         expected = mean + whole[:, seen] @ np.linalg.solve(part, row[seen] - mean[seen])
         np.testing.assert_allclose(filled[i].numpy(), np.where(seen, row, expected), rtol=1e-9)
 

@@ -247,7 +247,9 @@ def _memory(x: Tensor) -> int:
     return 2**31 if x.is_cuda else evaluation.MEMORY
 
 
-def _write(out: Path, values: Tensor, as_json: bool, columns: tuple[str, ...] | None = None, **facts: int) -> None:
+def _write(
+    out: Path, values: Tensor, as_json: bool, columns: tuple[str, ...] | None = None, **facts: int
+) -> None:
     array = values.cpu().numpy()
     if out.suffix.lower() == ".csv" and array.ndim > 2:
         array = array.reshape(len(array), prod(array.shape[1:]))

@@ -48,7 +48,7 @@ def _where(row: int, event: Sequence[int], columns: Sequence[str] | None) -> str
 
 
 def _scan(x: NDArray[np.generic], name: str, columns: Sequence[str] | None, *, gaps: bool = False) -> _Facts:
-    """Finds the range of the cells and whether they are whole; refuses cells that are not finite, NaN unless gaps may be."""
+    """Finds the range of the cells and whether they are whole; refuses cells that are infinite, or NaN."""
     if x.dtype.kind != "f":
         return _Facts(True, float(x.min()), float(x.max()))
     integral, low, high, not_finite, first = True, np.inf, -np.inf, 0, ""
@@ -72,8 +72,8 @@ def _scan(x: NDArray[np.generic], name: str, columns: Sequence[str] | None, *, g
         raise DataError(
             f"{name} has {not_finite} of {x.size} cells that are NaN or infinite, the first at {first} "
             "(counted from 0). "
-            "Fill these cells or drop their rows; models that take missing cells (NaN) are ppca, factor-analysis, mixture, "
-            "bernoulli-mixture and hmm."
+            "Fill these cells or drop their rows; models that take missing cells (NaN) are ppca, "
+            "factor-analysis, mixture, bernoulli-mixture and hmm."
         )
     return _Facts(integral, low, high)
 
@@ -198,7 +198,9 @@ def from_array(
         raise DataError(f"{name} has the column name '{twice[0]}' more than once. Rename one of them.")
     facts = _scan(array, name, names, gaps=exact)
     if facts.high < facts.low:
-        raise DataError(f"{name} has no observed cell: all are NaN. Give data with at least one number in a column.")
+        raise DataError(
+            f"{name} has no observed cell: all are NaN. Give data with at least one number in a column."
+        )
     if not exact and max(abs(facts.low), abs(facts.high)) >= _FLOAT32_OVERFLOW:
         raise DataError(
             f"{name} has values from {facts.low:g} to {facts.high:g}, which float32 can't hold. "
@@ -216,7 +218,7 @@ def from_array(
 
 def _exact_dtype(array: NDArray[np.generic]) -> type[np.generic]:
     """The array's own floating type, else float64."""
-    return array.dtype.type if array.dtype in (np.float32, np.float64) else np.float64
+    return np.float32 if array.dtype == np.float32 else np.float64
 
 
 def constant_columns(dataset: Dataset) -> list[int]:

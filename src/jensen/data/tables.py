@@ -126,7 +126,9 @@ def read_table(path: Path, target: str | int | None = None, *, exact: bool = Fal
     names = _names(path, frame, head)
     if not len(frame) or not names:
         raise DataError(f"{path} has no rows. Give a file with at least one row of numbers.")
-    return _dataset(path, frame, names, named=head is None or head.names is not None, target=target, exact=exact)
+    return _dataset(
+        path, frame, names, named=head is None or head.names is not None, target=target, exact=exact
+    )
 
 
 def _without_blank_end(path: Path, frame: Any) -> Any:
@@ -151,7 +153,9 @@ def _names(path: Path, frame: Any, head: _Head | None) -> list[str]:
     return list(head.names)
 
 
-def _dataset(path: Path, frame: Any, names: list[str], *, named: bool, target: str | int | None, exact: bool) -> Dataset:
+def _dataset(
+    path: Path, frame: Any, names: list[str], *, named: bool, target: str | int | None, exact: bool
+) -> Dataset:
     """Takes index and labels out of a frame, and makes numbers of the rest."""
     places = list(range(len(names)))
     y = None

@@ -112,14 +112,15 @@ class HiddenMarkovModel(ExactEstimator):
         )
 
     def _check(self, X: Any, *, reset: bool) -> Array:
+        given = X
         if isinstance(X, list | tuple):
             parts = [np.asarray(part) for part in cast("list[Any]", X)]
             if all(part.ndim > 0 for part in parts) and len({part.shape for part in parts}) > 1:
-                X = padded(parts)
-                if not reset and X.shape[1] < self.n_features_in_:
-                    shape = (len(X), self.n_features_in_ - X.shape[1], *X.shape[2:])
-                    X = np.concatenate([X, np.full(shape, np.nan)], 1)
-        return super()._check(X, reset=reset)
+                given = padded(parts)
+                if not reset and given.shape[1] < self.n_features_in_:
+                    shape = (len(given), self.n_features_in_ - given.shape[1], *given.shape[2:])
+                    given = np.concatenate([given, np.full(shape, np.nan)], 1)
+        return super()._check(given, reset=reset)
 
     def _adopt(self, run: Run) -> "HiddenMarkovModel":
         super()._adopt(run)

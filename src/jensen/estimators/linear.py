@@ -37,7 +37,9 @@ class _Linear(TransformerMixin, ExactEstimator):
         check_is_fitted(self)
         z = torch.as_tensor(cast(Any, check_array)(Z, dtype=np.float64))
         if z.shape[1] != self.run_model.latent_dim:
-            raise ShapeError(f"latents should have shape (n, {self.run_model.latent_dim}), got {tuple(z.shape)}")
+            raise ShapeError(
+                f"latents should have shape (n, {self.run_model.latent_dim}), got {tuple(z.shape)}"
+            )
         return self.run_model.decode(z).mean.numpy()
 
     def reconstruct(self, X: Any) -> Array:

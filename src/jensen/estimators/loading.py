@@ -1,7 +1,7 @@
 """From a Run's folder to the face that its recipe has."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jensen.estimators.fitted import ExactEstimator
 from jensen.estimators.hidden_markov import HiddenMarkovModel
@@ -44,7 +44,10 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
         return loaded(run, device)
     face: Any = FACES[run.recipe]
     names = set(face().get_params())
-    options = {_PARAMETERS.get(key, key): value for key, value in run.config.model_dump().items()}
+    options: dict[str, Any] = {
+        _PARAMETERS.get(key, key): value
+        for key, value in cast("dict[str, Any]", run.config.model_dump()).items()
+    }
     options = {key: value for key, value in options.items() if key in names}
     if "binarize" in names:
         options["binarize"] = run.about.get("binarize")

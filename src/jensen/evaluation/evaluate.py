@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from math import log, prod, sqrt
-
 from typing import Protocol, cast, runtime_checkable
 
 import torch

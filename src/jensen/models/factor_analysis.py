@@ -10,7 +10,12 @@ from jensen.models.rows import Rows
 
 
 def factor_analysis(
-    latent_dim: int, event_shape: tuple[int, ...], rows: Rows, *, iterations: int = 1000, tolerance: float = 1e-8
+    latent_dim: int,
+    event_shape: tuple[int, ...],
+    rows: Rows,
+    *,
+    iterations: int = 1000,
+    tolerance: float = 1e-8,
 ) -> tuple[LinearGaussian, Iterator[Iteration]]:
     """A factor analyser and the iterations that fit it; missing cells are integrated out.
 

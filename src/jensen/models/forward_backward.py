@@ -89,9 +89,7 @@ def _scaled(log_start: Tensor, log_transition: Tensor, log_emission: Tensor, mas
     return Smoothed(log_prob, states, transition * pairs)
 
 
-def _in_logarithms(
-    log_start: Tensor, log_transition: Tensor, log_emission: Tensor, mask: Tensor
-) -> Smoothed:
+def _in_logarithms(log_start: Tensor, log_transition: Tensor, log_emission: Tensor, mask: Tensor) -> Smoothed:
     steps = len(log_emission)
     alpha = torch.empty_like(log_emission)
     alpha[0] = log_start + log_emission[0]

@@ -44,7 +44,11 @@ class HiddenMarkov(nn.Module):
         self.count = count
         self.event_shape = event_shape
         self.chain = Weights() if concentration is None else Dirichlet(concentration)
-        shapes = {"statistics": (count, emissions.feature_count), "starts": (count,), "transitions": (count, count)}
+        shapes = {
+            "statistics": (count, emissions.feature_count),
+            "starts": (count,),
+            "transitions": (count, count),
+        }
         for name, shape in shapes.items():
             empty = torch.zeros(shape, dtype=torch.float64)
             self.register_parameter(name, nn.Parameter(empty, requires_grad=False))

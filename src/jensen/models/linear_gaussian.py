@@ -49,9 +49,7 @@ class LinearGaussian(nn.Module):
         self.event_shape = event_shape
         self.shared_noise = shared_noise
         noise = torch.ones(() if shared_noise else (cells,), dtype=torch.float64)
-        self.factor = nn.Parameter(
-            torch.zeros(cells, latent_dim, dtype=torch.float64), requires_grad=False
-        )
+        self.factor = nn.Parameter(torch.zeros(cells, latent_dim, dtype=torch.float64), requires_grad=False)
         self.mean = nn.Parameter(torch.zeros(cells, dtype=torch.float64), requires_grad=False)
         self.noise_variance = nn.Parameter(noise, requires_grad=False)
 
@@ -167,9 +165,7 @@ class LinearGaussian(nn.Module):
         expected = self.posterior_mean(x, observed) @ self.factor.T + self.mean
         return torch.where(mask, flat, expected).reshape(x.shape)
 
-    def _parts(
-        self, x: Tensor, observed: Tensor | None
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _parts(self, x: Tensor, observed: Tensor | None) -> list[tuple[Tensor, Tensor, Tensor]]:
         """For chunks of data: log p(x) (c,), posterior means (c, M) and covariances (c or 1, M, M)."""
         if tuple(x.shape[1:]) != self.event_shape:
             raise ShapeError(f"data should have shape (n, *{self.event_shape}), got {tuple(x.shape)}")

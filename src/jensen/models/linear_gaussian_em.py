@@ -51,7 +51,10 @@ class Statistics:
 
 
 def expect(
-    x: Float[Tensor, "n d"], factor: Float[Tensor, "d m"], mean: Float[Tensor, " d"], noise: Float[Tensor, "*d"]
+    x: Float[Tensor, "n d"],
+    factor: Float[Tensor, "d m"],
+    mean: Float[Tensor, " d"],
+    noise: Float[Tensor, "*d"],
 ) -> Statistics:
     """The E-step for some data, NaN where a cell is missing; data of one pattern share their matrices."""
     x, observed = split_missing(x)

@@ -86,7 +86,9 @@ def bound_and_statistics(
     return total + prior, new.reshape(r, k, f)
 
 
-def climb(mixture: Mixture, rows: Rows, settings: Settings, generator: torch.Generator) -> Iterator[Iteration]:
+def climb(
+    mixture: Mixture, rows: Rows, settings: Settings, generator: torch.Generator
+) -> Iterator[Iteration]:
     """Fits a mixture.
 
     The bound never decreases with the methods "coordinate" and "gradient": the components' and weights' q are set, or
@@ -136,7 +138,12 @@ def climb(mixture: Mixture, rows: Rows, settings: Settings, generator: torch.Gen
 
 
 def _stochastic_pass(
-    mixture: Mixture, statistics: Tensor, rows: Rows, settings: Settings, epoch: int, generator: torch.Generator
+    mixture: Mixture,
+    statistics: Tensor,
+    rows: Rows,
+    settings: Settings,
+    epoch: int,
+    generator: torch.Generator,
 ) -> Tensor:
     """One shuffled pass of natural-gradient steps on minibatches."""
     n = len(rows)
@@ -145,9 +152,7 @@ def _stochastic_pass(
     steps = -(-n // size)
     for step in range(steps):
         some: np.ndarray = np.sort(order[step * size : (step + 1) * size])
-        _, new = bound_and_statistics(
-            mixture.components, mixture.weight_family, statistics, [rows[some]]
-        )
+        _, new = bound_and_statistics(mixture.components, mixture.weight_family, statistics, [rows[some]])
         rate = (1 + epoch * steps + step + settings.delay) ** -settings.forgetting
         statistics = statistics + rate * (new * (n / len(some)) - statistics)
     return statistics

@@ -71,10 +71,7 @@ def spectrum(rows: Rows, k: int | None = None, *, spread: Columns | None = None)
     if spread.missing:
         raise DataError("the closed form needs complete data; use solver='em' where cells are missing (NaN)")
     k = min(d, n - 1) if k is None else k
-    if d <= n:
-        product = scatter(rows, spread.mean).numpy() / n
-    else:
-        product = _inner_products(rows, spread.mean) / n
+    product = (scatter(rows, spread.mean).numpy() if d <= n else _inner_products(rows, spread.mean)) / n
     total = float(np.trace(product))
     side = len(product)
     values, vectors = cast(
@@ -115,7 +112,7 @@ def _from_rows(rows: Rows, mean: Tensor, vectors: Tensor) -> Tensor:
 
 
 def closed_form(model: LinearGaussian, found: Spectrum) -> float:
-    r"""Sets the maximum-likelihood parameters: sigma^2 is the mean of the eigenvalues left out, W = U (L - sigma^2 I)^.5.
+    r"""Sets the maximum-likelihood parameters: W = U (L - sigma^2 I)^.5, sigma^2 the mean of the other eigenvalues.
 
     Args:
         model: With M latents and shared noise; it is set in place.
@@ -158,7 +155,7 @@ def eigh(model: LinearGaussian, rows: Rows) -> Iterator[Iteration]:
 def gradient(
     model: LinearGaussian, rows: Rows, *, iterations: int = 1000, tolerance: float = 1e-7
 ) -> Iterator[Iteration]:
-    """Fits by following the gradient of the exact log-likelihood (L-BFGS); also with missing cells, and for factor analysis.
+    """Fits by following the gradient of the exact log-likelihood (L-BFGS), also with missing cells.
 
     Args:
         model: What is fitted, in place.
@@ -209,7 +206,13 @@ def gradient(
         jac=True,
         method="L-BFGS-B",
         callback=note,
-        options={"maxiter": iterations, "maxfun": 20 * iterations, "ftol": 0.0, "gtol": tolerance, "maxcor": 30},
+        options={
+            "maxiter": iterations,
+            "maxfun": 20 * iterations,
+            "ftol": 0.0,
+            "gtol": tolerance,
+            "maxcor": 30,
+        },
     )
     factor, mean, log_noise = unpack(found.x)
     model.set(factor * unit, spread.mean + mean * unit, log_noise.exp() * unit**2)

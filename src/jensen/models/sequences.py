@@ -80,10 +80,10 @@ class Sequences:
     """
 
     def __init__(self, array: NDArray[Any]) -> None:
-        self.array = array if array.ndim == 3 else array[..., None]
+        self.array: NDArray[Any] = array if array.ndim == 3 else array[..., None]
         if np.isinf(self.array).any():
             raise DataError("the sequences have infinite cells; remove them")
-        there = ~np.isnan(self.array).all(2)
+        there: NDArray[np.bool_] = np.asarray(~np.isnan(self.array).all(2))
         steps = there.shape[1]
         self.lengths = np.where(there.any(1), steps - there[:, ::-1].argmax(1), 0)
         empty = np.flatnonzero(self.lengths == 0)

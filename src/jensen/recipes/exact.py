@@ -92,11 +92,15 @@ class MixtureConfig(BernoulliMixtureConfig):
         "full", description="of the components; unit: known variance one, normal prior on the means"
     )
     prior_scale: float = Field(
-        10.0, gt=0, description="standard deviation of the means' prior with covariance=unit, in the data's unit"
+        10.0,
+        gt=0,
+        description="standard deviation of the means' prior with covariance=unit, in the data's unit",
     )
     mean_precision: float = Field(1.0, gt=0, description="how many data the prior of a mean counts for")
     freedom: float | None = Field(
-        None, gt=0, description="degrees of freedom of the precisions' prior; none: number of cells (1 for diag)"
+        None,
+        gt=0,
+        description="degrees of freedom of the precisions' prior; none: number of cells (1 for diag)",
     )
 
 
@@ -111,7 +115,9 @@ class HMMConfig(_Config):
     covariance: Literal["full", "tied", "diag", "spherical"] = Field(
         "full", description="of normal emissions"
     )
-    symbols: int | None = Field(None, gt=1, description="of categorical emissions; none: as many as were seen")
+    symbols: int | None = Field(
+        None, gt=1, description="of categorical emissions; none: as many as were seen"
+    )
     concentration: float = Field(1.0, gt=0, description="of the Dirichlet priors with vb")
     restarts: int = Field(1, gt=0, description="starts; the best after a tenth of the passes is kept")
     epochs: int = Field(200, gt=0, description="passes over the data at most")
@@ -186,7 +192,9 @@ def _mixture_resolve(config: Any, schema: Schema, n: int) -> Any:
             raise ConfigError("covariance='tied' is fitted by solver='em' only; use full, diag or spherical")
         low = _cells(schema) - 1 if config.covariance == "full" else 0
         if config.freedom is not None and config.freedom <= low:
-            raise ConfigError(f"freedom has to be above the number of cells less one, {low}; got {config.freedom}")
+            raise ConfigError(
+                f"freedom has to be above the number of cells less one, {low}; got {config.freedom}"
+            )
     elif schema.kind != "binary":
         raise SupportError(
             f"a mixture of Bernoullis needs binary data (0 and 1), got {schema.kind} data; use model 'mixture', or "
@@ -246,24 +254,28 @@ def _hmm_resolve(config: HMMConfig, schema: Schema, n: int) -> HMMConfig:
         raise DataError(
             f"sequences should have shape (n, T) or (n, T, D), got (n, *{schema.event_shape}); reshape them"
         )
-    dim = 1 if len(schema.event_shape) == 1 else schema.event_shape[1]
+    dim = int(np.prod(schema.event_shape[1:]))
     emissions = config.emissions
     if emissions == "auto":
         binary = "categorical" if dim == 1 else "bernoulli"
         emissions = {"real": "normal", "counts": "poisson", "uint8": "poisson", "binary": binary}[schema.kind]
     if emissions == "categorical" and dim > 1:
-        raise ConfigError(f"categorical emissions are of one symbol at a time, got {dim} cells; use shape (n, T)")
+        raise ConfigError(
+            f"categorical emissions are of one symbol at a time, got {dim} cells; use shape (n, T)"
+        )
     allowed = {"bernoulli": ("binary",), "poisson": ("binary", "uint8", "counts")}
     allowed["categorical"] = allowed["poisson"]
     if schema.kind not in allowed.get(emissions, (schema.kind,)):
-        raise SupportError(f"{emissions} emissions can't have made {schema.kind} data; use emissions='normal'")
+        raise SupportError(
+            f"{emissions} emissions can't have made {schema.kind} data; use emissions='normal'"
+        )
     if config.solver == "vb" and emissions == "normal" and config.covariance == "tied":
         raise ConfigError("covariance='tied' is fitted by solver='em' only; use full, diag or spherical")
     return config.model_copy(update={"emissions": emissions})
 
 
 def _hmm_assemble(config: HMMConfig, schema: Schema, x: Tensor | None) -> HiddenMarkov:
-    dim = 1 if len(schema.event_shape) == 1 else schema.event_shape[1]
+    dim = int(np.prod(schema.event_shape[1:]))
     prior = config.concentration if config.solver == "vb" else None
     family: Family
     if config.emissions == "categorical":
@@ -272,7 +284,9 @@ def _hmm_assemble(config: HMMConfig, schema: Schema, x: Tensor | None) -> Hidden
         if symbols is None:
             symbols = max(2, seen)
         elif seen > symbols:
-            raise SupportError(f"symbols go from 0 to {seen - 1}, but the option symbols is {symbols}; raise it")
+            raise SupportError(
+                f"symbols go from 0 to {seen - 1}, but the option symbols is {symbols}; raise it"
+            )
         family = CategoricalSymbol(symbols, prior)
     elif config.emissions == "poisson":
         family = PoissonCells(dim, prior)

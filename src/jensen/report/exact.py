@@ -55,12 +55,19 @@ def exact_page(run: Run, dataset: Dataset | None, seed: int) -> str:
     x = run.prepare(take(given, permutation(len(given), seed)[:SHOWN]), seed)
     model = run.model
     if isinstance(model, LinearGaussian):
-        own = [("variance", "Explained variance", _variance(model)), ("latents", "Latents", _ellipses(model, x))]
+        own = [
+            ("variance", "Explained variance", _variance(model)),
+            ("latents", "Latents", _ellipses(model, x)),
+        ]
     elif isinstance(model, Mixture):
         own = [("responsibilities", "Responsibilities", _responsibilities(model, x))]
     else:
         own = [("paths", "State paths", _paths(model, x))]
-    sections = [("bound", "The bound's history", _history(run)), *own, ("numbers", "Numbers", _numbers(run, given, x))]
+    sections = [
+        ("bound", "The bound's history", _history(run)),
+        *own,
+        ("numbers", "Numbers", _numbers(run, given, x)),
+    ]
     return _page(run, sections)
 
 
@@ -82,7 +89,12 @@ def _page(run: Run, sections: list[tuple[str, str, Markup]]) -> str:
         "header",
         tag("p", "jensen report", class_="eyebrow"),
         tag("h1", name),
-        tag("p", "written ", tag("time", f"{written:%Y-%m-%d %H:%M} UTC", datetime=written.isoformat()), class_="meta"),
+        tag(
+            "p",
+            "written ",
+            tag("time", f"{written:%Y-%m-%d %H:%M} UTC", datetime=written.isoformat()),
+            class_="meta",
+        ),
         tag("p", f"A {recipe.title}, fitted to {run.about.get('n', 0):,} data.{ended}", class_="lead"),
     )
     links = [tag("li", tag("a", title, href=f"#{identifier}")) for identifier, title, _ in sections]
@@ -90,7 +102,10 @@ def _page(run: Run, sections: list[tuple[str, str, Markup]]) -> str:
         "main",
         header,
         tag("nav", tag("ul", *links), aria_label="Contents"),
-        *(tag("section", tag("h2", title), content, id=identifier) for identifier, title, content in sections),
+        *(
+            tag("section", tag("h2", title), content, id=identifier)
+            for identifier, title, content in sections
+        ),
         tag("p", f"Source: {recipe.source}", class_="meta"),
     )
     return "<!DOCTYPE html>\n" + join(tag("html", head, tag("body", body), lang="en")) + "\n"
@@ -176,7 +191,8 @@ def _responsibilities(model: Mixture, x: torch.Tensor) -> Markup:
     means = model.predictive.mean.numpy()
     cells = min(means.shape[1], 8)
     rows: list[tuple[object, ...]] = [
-        (k, f"{weights[k]:.4f}", ", ".join(f"{value:.4g}" for value in means[k, :cells])) for k in range(model.count)
+        (k, f"{weights[k]:.4f}", ", ".join(f"{value:.4g}" for value in means[k, :cells]))
+        for k in range(model.count)
     ]
     head = ("component", "weight", "mean" if cells == means.shape[1] else f"mean, first {cells} cells")
     caption = f"Each of {len(order)} data is a column: the shares are the probabilities of its components."
@@ -222,4 +238,6 @@ def _numbers(run: Run, dataset: Dataset, x: torch.Tensor) -> Markup:
     ]
     options = [(tag("code", key), str(value)) for key, value in run.config.model_dump().items()]
     note = tag("p", "log p(x) is exact here: nothing is sampled, and there is no gap.", class_="meta")
-    return join(table(("number", "value"), rows), note, tag("h3", "Options"), table(("option", "value"), [*options]))
+    return join(
+        table(("number", "value"), rows), note, tag("h3", "Options"), table(("option", "value"), [*options])
+    )

@@ -88,9 +88,10 @@ class Run:
             return x
         if not bool(torch.isfinite(x).all()):
             raise DataError(
-                f"{dataset.name} has missing or infinite cells, which the model {self.recipe} can't take; fill them first"
+                f"{dataset.name} has missing or infinite cells, which the model {self.recipe} can't take; "
+                "fill them first"
             )
-        cast(Any, self.model.likelihood).check(x)
+        self.model.likelihood.check(x)
         return x
 
     def save(self, folder: str | Path) -> None:

@@ -113,7 +113,10 @@ def solve(
 
 def _looks(config: Any) -> bool:
     """Whether assembling the model needs the data themselves."""
-    return isinstance(getattr(config, "latent_dim", None), str) or getattr(config, "emissions", "") == "categorical"
+    return (
+        isinstance(getattr(config, "latent_dim", None), str)
+        or getattr(config, "emissions", "") == "categorical"
+    )
 
 
 def _existing(path: Path, about: dict[str, Any], recipe: str, *, resume: bool) -> Run | None:

@@ -76,6 +76,4 @@ class CategoricalSymbol(nn.Module):
     def predictive(self, statistics: Float[Tensor, "k f"]) -> Predictive:
         """Categorical with the expected probabilities."""
         logits = self.probability(statistics).log()[:, None, :]
-        return CellwisePredictive(
-            IntegerCategorical(logits=logits), statistics.new_zeros(1)
-        )
+        return CellwisePredictive(IntegerCategorical(logits=logits), statistics.new_zeros(1))

@@ -91,7 +91,7 @@ class NormalFull(nn.Module):
     def features(
         self, x: Float[Tensor, "n d"], observed: Bool[Tensor, "n d"] | None = None
     ) -> Float[Tensor, "f n"]:
-        """x x^T, x and 1."""
+        """X x^T, x and 1."""
         return self.moments.of(x, observed)
 
     def parameters_of(self, statistics: Float[Tensor, "*batch f"]) -> tuple[Tensor, Tensor]:
@@ -183,7 +183,7 @@ class NormalWishart(nn.Module):
     def features(
         self, x: Float[Tensor, "n d"], observed: Bool[Tensor, "n d"] | None = None
     ) -> Float[Tensor, "f n"]:
-        """x x^T, x and 1."""
+        """X x^T, x and 1."""
         return self.moments.of(x, observed)
 
     def posterior(self, statistics: Float[Tensor, "*batch f"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

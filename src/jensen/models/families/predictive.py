@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Gamma
 
 from jensen.models.rows import patterns
 
@@ -140,7 +140,7 @@ class EllipticalPredictive:
         drawn = (torch.linalg.cholesky(self.scale)[labels] @ noise)[..., 0]
         if self.freedom is not None:
             half = self.freedom[labels] / 2
-            drawn = drawn / (torch._standard_gamma(half) / half).sqrt()[:, None]
+            drawn = drawn / (Gamma(half, torch.ones_like(half)).sample() / half).sqrt()[:, None]
         return self.location[labels] + drawn
 
     def _parts(self, x: Tensor, observed: Tensor | None) -> list[tuple[Tensor, Tensor]]:
