@@ -60,10 +60,13 @@ def mixtures(n: int, d: int, k: int, iterations: int, rounds: int) -> dict[str, 
             lambda: NormalWishart(d),
             Dirichlet(),
             BayesianGaussianMixture(
-                k, weight_concentration_prior_type="dirichlet_distribution", reg_covar=0, random_state=0
+                n_components=k,
+                weight_concentration_prior_type="dirichlet_distribution",
+                reg_covar=0,
+                random_state=0,
             ),
         ),
-        "em": (lambda: NormalFull(d), Weights(), PeerMixture(k, reg_covar=0, random_state=0)),
+        "em": (lambda: NormalFull(d), Weights(), PeerMixture(n_components=k, reg_covar=0, random_state=0)),
     }
     for name, (family, weights, peer) in pairs.items():
         # Differences of two lengths leave out the start, which the libraries do differently.
@@ -73,7 +76,7 @@ def mixtures(n: int, d: int, k: int, iterations: int, rounds: int) -> dict[str, 
             return timed(lambda: list(islice(steps, count)))
 
         def theirs(count: int, peer: Any = peer) -> float:
-            peer.set_params(max_iter=count, tol=0, init_params="random_from_data")
+            peer.set_params(max_iter=count, tol=0, init_params="random")
             return timed(lambda: peer.fit(x))
 
         racing = {
@@ -95,7 +98,9 @@ def _judged(mixture: Mixture, peer: Any, x: Any) -> dict[str, float]:
     shares = torch.from_numpy(peer.predict_proba(x))
     theirs = sum(
         share.T @ mixture.components.features(torch.from_numpy(some)).T
-        for share, some in zip(shares.split(10_000), np.array_split(x, range(10_000, len(x), 10_000)), strict=True)
+        for share, some in zip(
+            shares.split(10_000), np.array_split(x, range(10_000, len(x), 10_000)), strict=True
+        )
     )
     values = []
     for statistics_ in (mixture.statistics.data, theirs):
@@ -116,7 +121,9 @@ def hmm(n: int, steps: int, d: int, k: int, rounds: int) -> dict[str, Any] | Non
     rng = np.random.default_rng(0)
     x = 2 * rng.normal(size=(k, d))[rng.integers(0, k, (n, steps))] + rng.normal(size=(n, steps, d))
     model = HiddenMarkov(NormalFull(d), k, (steps, d))
-    found = fit_hidden_markov(model, Sequences(x), torch.Generator().manual_seed(0), iterations=3, tolerance=-1e300)
+    found = fit_hidden_markov(
+        model, Sequences(x), torch.Generator().manual_seed(0), iterations=3, tolerance=-1e300
+    )
     for _ in found:
         pass
     predictive = model.emissions.predictive(model.statistics.data)
@@ -124,7 +131,13 @@ def hmm(n: int, steps: int, d: int, k: int, rounds: int) -> dict[str, Any] | Non
 
     def peer(implementation: str) -> Any:
         other = GaussianHMM(
-            k, "full", n_iter=1, tol=-1e300, init_params="", implementation=implementation, min_covar=0
+            n_components=k,
+            covariance_type="full",
+            n_iter=1,
+            tol=-1e300,
+            init_params="",
+            implementation=implementation,
+            min_covar=0,
         )
         other.startprob_, other.transmat_ = model.start.numpy(), model.transition.numpy()
         other.means_, other.covars_ = predictive.mean.numpy(), np.asarray(predictive.covariance)

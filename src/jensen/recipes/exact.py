@@ -340,7 +340,8 @@ EXACT: Mapping[str, Exact] = {
     ),
     "mixture": Exact(
         "mixture of normals, by variational Bayes or EM",
-        "Pattern Recognition and Machine Learning, 2006, section 10.2, ISBN 978-0-387-31073-2",
+        "Pattern Recognition and Machine Learning, 2006, section 10.2, "
+        "https://www.microsoft.com/en-us/research/publication/pattern-recognition-machine-learning/",
         MixtureConfig,
         _mixture_resolve,
         _mixture_assemble,
@@ -348,7 +349,8 @@ EXACT: Mapping[str, Exact] = {
     ),
     "bernoulli-mixture": Exact(
         "mixture of independent binary cells, by variational Bayes or EM",
-        "Pattern Recognition and Machine Learning, 2006, section 9.3.3, ISBN 978-0-387-31073-2",
+        "Pattern Recognition and Machine Learning, 2006, section 9.3.3, "
+        "https://www.microsoft.com/en-us/research/publication/pattern-recognition-machine-learning/",
         BernoulliMixtureConfig,
         _mixture_resolve,
         _mixture_assemble,
