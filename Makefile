@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test test-slow check bench bench-long docs clean
+.PHONY: setup demo test test-slow check bench bench-long profile docs clean
 
 setup: $(VENV)/.ready
 
@@ -37,6 +37,9 @@ bench: setup
 
 bench-long: setup
 	$(BIN)/python benchmarks/run.py --long
+
+profile: setup
+	$(BIN)/python benchmarks/step_profile.py
 
 clean:
 	rm -rf docs/_build docs/gallery docs/api/generated demo-run

@@ -36,9 +36,12 @@ def main() -> None:
         call(python, "throughput.py"),
         call(python, "evaluation_speed.py", *memory),
         call(sys.executable, "gradients.py"),
+        call(sys.executable, "processes.py"),
+        call(sys.executable, "cost.py"),
         call(sys.executable, "streaming.py"),
         call(sys.executable, "factor_graphs.py"),
         call(sys.executable, "information.py"),
+        call(sys.executable, "gap.py"),
     ]
     if arguments.long:
         states.append(

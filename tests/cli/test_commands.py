@@ -272,3 +272,17 @@ def test_version_and_help(call: Call) -> None:
         assert f"  {command} " in overview.out
         assert call(command, "--help").code == 0
     assert call().code == 2
+
+
+def test_evaluate_with_the_gap(call: Call, digits_folder: Path, few: Path) -> None:
+    # The gap of few data; its numbers are printed, kept, and drawn in the report.
+    out = call("evaluate", digits_folder, few, "--samples", 3, "--gap", "--gap-data", 2, "--json").json
+    assert out["gap_n"] == 2
+    assert out["gap_curve_samples"][0] == 1
+    assert len(out["gap_curve_data"]) == len(out["gap_curve_samples"])
+    assert out["gap_total"] == pytest.approx(out["gap_data_ais"] - out["gap_data_elbo"])
+    (kept,) = Run.load(digits_folder).evaluations
+    assert kept["gap_simulated_upper"] == out["gap_simulated_upper"]
+    assert not any(key.startswith("gap_") for key in call("evaluate", digits_folder, few, "--json").json)
+    assert "--gap-data" in call("evaluate", digits_folder, few, "--gap-data", 0).err
+    (digits_folder / "evaluations.json").unlink()

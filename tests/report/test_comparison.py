@@ -149,7 +149,7 @@ def test_a_table_one_seed_and_a_failure(tmp_path: Path) -> None:
         class Breaker(Silent):
             def step(self, data: int) -> None:
                 if label == "bad":
-                    raise MemoryError("<no> room")
+                    raise OverflowError("<no> room")
 
         return Breaker()
 
@@ -164,7 +164,7 @@ def test_a_table_one_seed_and_a_failure(tmp_path: Path) -> None:
         watcher=watcher,
     )
     page = PageReader(write_comparison(found).read_text(encoding="utf8"))
-    assert "1 fit of 2 failed and is left out: bad with seed 0: MemoryError: <no> room" in page.text
+    assert "1 fit of 2 failed and is left out: bad with seed 0: OverflowError: <no> room" in page.text
     assert "Each model was fitted once" in page.text
     assert "one has a negative log-likelihood of" in page.text
     assert "differences" not in page.ids

@@ -68,6 +68,7 @@ def test_a_saved_run_gives_the_same_numbers_to_the_bit(tmp_path: Path, kind: str
 
 def test_what_is_in_the_folder(digits_folder: Path) -> None:
     assert sorted(path.name for path in digits_folder.iterdir()) == [
+        ".lock",
         "config.json",
         "examples.safetensors",
         "metrics.jsonl",
@@ -77,7 +78,7 @@ def test_what_is_in_the_folder(digits_folder: Path) -> None:
         "weights.safetensors",
     ]
     config = read_json(digits_folder / "config.json")
-    assert config["format"] == 1
+    assert config["format"] == 2
     assert config["recipe"] == "vae"
     assert config["options"]["latent_dim"] == 3
     assert config["options"]["likelihood"] == "logistic-256"
@@ -212,7 +213,11 @@ def test_other_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format=2), r"has layout 2, this version of jensen reads layout 1"),
+        (
+            lambda c: c.update(format=99, versions={"jensen": "9.0"}),
+            r"has layout 99, that of a newer jensen \(9\.0\).*reads layout \d+: update it",
+        ),
+        (lambda c: c.update(format=1), r"has layout 1, that of an older jensen .*or fit again"),
         (lambda c: c.update(recipe="vea"), r"config\.json is not that of a Run .*did you mean 'vae'"),
         (lambda c: c["options"].update(latent_dims=3), r"config\.json is not that of a Run .*'latent_dims'"),
         (lambda c: c["options"].update(likelihood="x"), r"config\.json is not that of a Run .*unknown like"),
@@ -267,7 +272,7 @@ def test_saving_on_a_full_disk(digits_run: Run, tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("jensen.runs.storage.os.fsync", full)
-    with pytest.raises(RunError, match=r"can't write the Run to .*No space left"):
+    with pytest.raises(RunError, match=r"can't write .*weights.*No space left"):
         digits_run.save(tmp_path / "run")
 
 

@@ -8,7 +8,7 @@ from filelock import FileLock, Timeout
 
 from jensen.errors import RunError
 from jensen.runs.heartbeat import read_status
-from jensen.runs.run import Run, read_metrics, write_metrics
+from jensen.runs.run import Run, check_layout, read_metrics, write_metrics
 from jensen.runs.storage import read_json, read_state, write_json, write_state
 from jensen.training import Training
 
@@ -78,6 +78,7 @@ class Keeper:
 
     def _check_same(self) -> None:
         kept, mine = read_json(self.folder / "config.json"), json.loads(json.dumps(self.run.description()))
+        check_layout(self.folder, kept)
         for part in ("recipe", "options", "schema"):
             if kept.get(part) != mine[part]:
                 before, now = kept.get(part), mine[part]

@@ -173,11 +173,7 @@ class Run:
             )
         content = read_json(path / "config.json")
         try:
-            if content["format"] != FORMAT:
-                raise RunError(
-                    f"{path} has layout {content['format']}, this version of jensen reads layout {FORMAT}; "
-                    "use the version that wrote it, named in config.json"
-                )
+            check_layout(path, content)
             shape = content["schema"]
             columns = shape["columns"]
             schema = Schema(
@@ -212,6 +208,29 @@ class Run:
             _read_evaluations(path),
             path,
         )
+
+
+def check_layout(folder: Path, content: Mapping[str, Any]) -> None:
+    """Checks that a Run's layout is one that this version reads.
+
+    Args:
+        folder: Of the Run.
+        content: What its config.json holds.
+
+    Raises:
+        RunError: If it isn't; says whether the Run or this version is the older one.
+    """
+    layout = content["format"]
+    if layout == FORMAT:
+        return
+    made = content.get("versions")
+    writer = cast("dict[str, Any]", made).get("jensen", "unknown") if isinstance(made, dict) else "unknown"
+    newer = isinstance(layout, int) and layout > FORMAT
+    raise RunError(
+        f"{folder} has layout {layout}, that of {'a newer' if newer else 'an older'} jensen ({writer}); this version "
+        f"of jensen ({versions()['jensen']}) reads layout {FORMAT}: "
+        + ("update it" if newer else "use the version that wrote it, or fit again")
+    )
 
 
 def _read_evaluations(folder: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
@@ -193,4 +194,10 @@ def engine(device: str) -> Engine:
         1
     """
     place = resolve(device)
-    return Alone(place) if processes()[1] == 1 else Together(place)
+    return Alone(place) if processes()[1] == 1 else _together(place)
+
+
+@cache
+def _together(device: torch.device) -> Together:
+    """The one group of processes that there is in this process's life, however many fits it makes."""
+    return Together(device)
