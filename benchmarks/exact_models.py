@@ -85,7 +85,7 @@ def mixtures(n: int, d: int, k: int, iterations: int, rounds: int) -> dict[str, 
         }
         figures = in_turn(racing, rounds)
         mixture = Mixture(family(), weights, k, (d,))
-        for _ in climb(mixture, Rows(x), Settings(), torch.Generator().manual_seed(0)):
+        for _ in climb(mixture, Rows(x), Settings(restarts=5), torch.Generator().manual_seed(0)):
             pass
         peer.set_params(max_iter=200, tol=1e-5, init_params="kmeans")
         peer.fit(x)

@@ -1,5 +1,7 @@
 """Where mixtures and Markov models begin: k-means++ with a few steps of k-means, all restarts at once."""
 
+from math import log
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -12,12 +14,13 @@ SUBSAMPLE = 10_000
 
 
 def centres(
-    rows: Rows, spread: Columns, k: int, restarts: int, generator: torch.Generator, steps: int = 10
+    rows: Rows, spread: Columns, k: int, restarts: int, generator: torch.Generator, steps: int = 30
 ) -> Float[Tensor, "r k d"]:
     """Centres of clusters, in units of the columns' standard deviations about their means.
 
-    Each restart draws its centres by k-means++ (with probability proportional to the squared distance from those
-    drawn before) and takes a few steps of k-means. Missing cells count as their column's mean.
+    Each restart draws its centres by greedy k-means++ (candidates with probability proportional to the squared
+    distance from those drawn before; the one that brings the data nearest is kept) and takes some steps of k-means.
+    Missing cells count as their column's mean.
 
     Args:
         rows: Data.
@@ -41,12 +44,16 @@ def centres(
     first = torch.randint(len(x), (restarts,), generator=generator)
     found = x[first][:, None]
     nearest = _distances(x, norms, found)[:, 0]
+    tried = 2 + int(log(k))
     for _ in range(k - 1):
         # Where all data are centres already, any will do.
         weights = torch.where(nearest.sum(1, keepdim=True) > 0, nearest, 1.0)
-        drawn = torch.multinomial(weights, 1, generator=generator)[:, 0]
-        found = torch.cat([found, x[drawn][:, None]], 1)
-        nearest = torch.minimum(nearest, _distances(x, norms, found[:, -1:])[:, 0])
+        drawn = torch.multinomial(weights, tried, replacement=True, generator=generator)
+        closer = torch.minimum(nearest[:, None], _distances(x, norms, x[drawn]))
+        best = closer.sum(2).argmin(1)
+        every = torch.arange(restarts)
+        found = torch.cat([found, x[drawn[every, best]][:, None]], 1)
+        nearest = closer[every, best]
     for _ in range(steps):
         label = _distances(x, norms, found).argmin(1)
         member = torch.nn.functional.one_hot(label, k).to(x.dtype).mT
