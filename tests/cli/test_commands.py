@@ -9,7 +9,7 @@ import jensen as jn
 from cli.calling import Call
 from jensen.cli import actions
 from jensen.data import KNOWN, load
-from jensen.recipes import RECIPES, VAEConfig
+from jensen.recipes import RECIPES
 from jensen.runs import Run
 
 FAST = ("--set", "hidden=8", "--set", "latent_dim=3", "--epochs", 1)
@@ -88,7 +88,7 @@ def test_small_data_are_not_split(call: Call, tmp_path: Path, few: Path) -> None
     assert Run.load(tmp_path / "run").about["n_valid"] == 0
 
 
-@pytest.mark.parametrize("model", list(RECIPES))
+@pytest.mark.parametrize("model", [name for name, recipe in RECIPES.items() if recipe.solve is None])
 def test_every_model_fits_and_evaluates(call: Call, tmp_path: Path, few: Path, model: str) -> None:
     out = tmp_path / "run"
     assert call("fit", few, "--model", model, "--out", out, *FAST).code == 0
@@ -209,7 +209,7 @@ def test_models(call: Call) -> None:
     assert list(content) == list(RECIPES)
     for name in RECIPES:
         assert name in listing.out
-        assert set(content[name]["options"]) == set(VAEConfig.model_fields)
+        assert set(content[name]["options"]) == set(RECIPES[name].config_type.model_fields)
     assert content["beta-vae"]["options"]["beta"]["default"] == 4.0
     assert content["iwae"]["options"]["bound"] == {
         "default": "iwae",

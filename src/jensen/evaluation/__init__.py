@@ -3,7 +3,7 @@
 from jensen.evaluation.annealing import Annealing, AnnealingPass, annealing_pass
 from jensen.evaluation.bracket import Bracket, bracket
 from jensen.evaluation.curve import BoundCurve, bound_curve
-from jensen.evaluation.evaluate import Numbers, evaluate, part_seed, summarise
+from jensen.evaluation.evaluate import Numbers, evaluate, evaluate_exact, part_seed, summarise
 from jensen.evaluation.evaluate_gap import GAP_DATA, evaluate_gap
 from jensen.evaluation.evidence import evidence
 from jensen.evaluation.gap import Gap, gap
@@ -36,6 +36,7 @@ __all__ = [
     "bound_curve",
     "bracket",
     "evaluate",
+    "evaluate_exact",
     "evaluate_gap",
     "evidence",
     "gap",
