@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal
 
 from conftest import KINDS, made
 from jensen import likelihoods
-from jensen.bounds import doubly_reparameterised, elbo, iwae, pathwise
+from jensen.bounds import doubly_reparameterised, elbo, iwae, sticking_the_landing
 from jensen.data import Dataset, Schema, from_array, linear_gaussian
 from jensen.errors import BoundError, ConfigError, ShapeError, SupportError
 from jensen.evaluation import evaluate
@@ -125,8 +125,8 @@ def test_likelihood_is_chosen_from_the_data(kind: str) -> None:
 
 def test_epochs_are_more_for_small_data() -> None:
     schema, config = Schema((2,), "real"), RECIPES["vae"].config({"batch_size": 10})
-    # One step an epoch, five, twenty, a thousand: at least 2,000 steps and 100 epochs.
-    assert [resolve(config, schema, n).epochs for n in (7, 41, 200, 10_000)] == [2000, 400, 100, 100]
+    # One step an epoch, five, twenty, a thousand: at least 2,000 steps and 200 epochs.
+    assert [resolve(config, schema, n).epochs for n in (7, 41, 200, 10_000)] == [2000, 400, 200, 200]
     assert resolve(config.model_copy(update={"epochs": 3}), schema, 7).epochs == 3
 
 
@@ -218,7 +218,7 @@ def test_objectives_are_those_of_their_names() -> None:
         return objective(assemble(config, schema), config)
 
     plain, weighted, many = (made_objective(name) for name in ("vae", "beta-vae", "iwae"))
-    assert (plain.bound, plain.estimator, plain.samples, plain.beta) == (elbo, pathwise, 1, 1.0)
+    assert (plain.bound, plain.estimator, plain.samples, plain.beta) == (elbo, sticking_the_landing, 1, 1.0)
     assert (weighted.bound, weighted.beta) == (elbo, 4.0)
     assert (many.bound, many.estimator, many.samples) == (iwae, doubly_reparameterised, 5)
 

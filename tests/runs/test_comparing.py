@@ -232,7 +232,7 @@ def test_a_fit_that_fails_is_a_line_in_the_table_and_the_others_go_on(tmp_path: 
         class Breaker(Silent):
             def step(self, data: int) -> None:
                 if label == "worse" and seed == 1:
-                    raise MemoryError("no room")
+                    raise OverflowError("no room")
 
         return Breaker()
 
@@ -247,12 +247,12 @@ def test_a_fit_that_fails_is_a_line_in_the_table_and_the_others_go_on(tmp_path: 
     rows = {row.label: row for row in found.rows}
     assert rows["good"].fits == 2
     assert rows["worse"].fits == 1
-    assert rows["worse"].errors == ("seed 1: MemoryError: no room",)
+    assert rows["worse"].errors == ("seed 1: OverflowError: no room",)
     assert rows["worse"].nll_seed_error is None
     assert found.rows[-1].label == "bad"
     assert rows["bad"].nll is None
     assert "conv" in rows["bad"].errors[0] or "image" in rows["bad"].errors[0]
-    assert "worse, seed 1: MemoryError: no room" in as_markdown(found)
+    assert "worse, seed 1: OverflowError: no room" in as_markdown(found)
     # It isn't tried again.
     again = compare(
         from_array(x),

@@ -112,7 +112,7 @@ def test_a_write_that_fails_leaves_the_old_file(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("jensen.runs.storage.os.fsync", full)
-    with pytest.raises(OSError, match=os.strerror(code)):
+    with pytest.raises(RunError, match=f"{os.strerror(code)}; what was saved before is there still"):
         write_json(path, {"a": 2})
     assert read_json(path) == {"a": 1}
     assert [each.name for each in tmp_path.iterdir()] == ["x.json"]
