@@ -184,7 +184,7 @@ def fit_hidden_markov(
     if spread.missing and not model.emissions.takes_missing:
         raise DataError(
             "single cells of some times are missing; emissions with full covariances need all or none of them. "
-            "Choose covariance_type='diag'"
+            "Choose covariance='diag' (covariance_type='diag' of an estimator)"
         )
     covariance = None
     if not model.emissions.takes_missing:

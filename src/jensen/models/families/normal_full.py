@@ -38,7 +38,8 @@ class _Moments(nn.Module):
         if observed is not None:
             raise DataError(
                 "components with full covariances are fitted to complete data only; choose "
-                "covariance_type='diag' or 'spherical' for data with missing cells (NaN), or fill them by pPCA first"
+                "covariance='diag' or 'spherical' (covariance_type='diag' of an estimator) for data with missing "
+                "cells (NaN), or fill them by pPCA first"
             )
         d, n = self.dim, len(x)
         centred = (x - self.centre).T.contiguous()
