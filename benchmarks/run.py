@@ -41,6 +41,7 @@ def main() -> None:
         call(sys.executable, "streaming.py"),
         call(sys.executable, "factor_graphs.py"),
         call(sys.executable, "information.py"),
+        call(sys.executable, "gap.py"),
     ]
     if arguments.long:
         states.append(

@@ -60,6 +60,19 @@ def copied(model: nn.Module, copies: int) -> nn.Module:
     return model
 
 
+def as_model(model: nn.Module, latent_dim: int) -> nn.Module:
+    """The same with what the protocol of models asks for beside its terms; its encoder says nothing."""
+
+    def encode(x: Tensor, context: Tensor | None = None, observed: Tensor | None = None) -> Distribution:
+        return Independent(Normal(torch.zeros(len(x), latent_dim, dtype=DTYPE), 1.0), 1)
+
+    def nothing(*arguments: object) -> Tensor:
+        raise NotImplementedError
+
+    model.encode, model.decode, model.sample = encode, nothing, nothing
+    return model
+
+
 def repeated(batch: Batch, copies: int) -> Batch:
     """A batch of one datum, as often as there are copies of the parameters."""
     x, context, observed = (None if part is None else part.expand(copies, *part.shape[1:]) for part in batch)

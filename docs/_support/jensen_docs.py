@@ -15,6 +15,7 @@ ORDER = (
     "vae_digits",
     "linear_vae",
     "bounds",
+    "gap",
     "gradients",
     "assemble",
     "collapse",

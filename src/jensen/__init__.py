@@ -20,7 +20,15 @@ if TYPE_CHECKING:
         posteriors,
         priors,
     )
-    from jensen.estimators import VAE, load
+    from jensen.estimators import (
+        PPCA,
+        VAE,
+        BernoulliMixture,
+        FactorAnalysis,
+        GaussianMixture,
+        HiddenMarkovModel,
+        load,
+    )
 
 __version__ = "0.1.0"
 
@@ -37,10 +45,26 @@ _ROOMS = (
     "posteriors",
     "priors",
 )
-_NAMES = {"VAE": "jensen.estimators", "load": "jensen.estimators"}
+_NAMES = dict.fromkeys(
+    (
+        "PPCA",
+        "VAE",
+        "BernoulliMixture",
+        "FactorAnalysis",
+        "GaussianMixture",
+        "HiddenMarkovModel",
+        "load",
+    ),
+    "jensen.estimators",
+)
 
 __all__ = [
+    "PPCA",
     "VAE",
+    "BernoulliMixture",
+    "FactorAnalysis",
+    "GaussianMixture",
+    "HiddenMarkovModel",
     "bounds",
     "data",
     "distributions",

@@ -110,9 +110,7 @@ def test_command_leaves_out_defaults() -> None:
 
 def test_command_of_a_recipe_with_defaults_of_its_own() -> None:
     dataset = from_array(np.random.default_rng(0).normal(size=(60, 2)))
-    run = fit(
-        dataset, "beta-vae", {**SMALL, "clip_norm": None, "hidden": (), "batch_size": 7, "decay": True}
-    )
+    run = fit(dataset, "beta-vae", {**SMALL, "clip_norm": None, "hidden": (), "batch_size": 7, "decay": True})
     words = flags(run)
     assert words[2] == "DATA"
     assert {"hidden=", "clip_norm=none", "batch_size=7", "decay=true"} <= set(words)

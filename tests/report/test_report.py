@@ -17,6 +17,7 @@ from jensen.report.material import Material, gather
 from jensen.report.sections import Section, summary
 from jensen.report.sections.curves import curves
 from jensen.report.sections.divergences import divergences
+from jensen.report.sections.gap import gap
 from jensen.report.sections.interpolations import interpolations
 from jensen.report.sections.latent_map import latent_map
 from jensen.report.sections.numbers import numbers as numbers_section
@@ -338,3 +339,60 @@ def test_write_puts_it_into_the_folder(digits: Run, tmp_path: Path) -> None:
     assert not list(path.parent.glob(".*"))
     loaded = Run.load(tmp_path / "run")
     assert timeless(build(loaded)) == timeless(path.read_text(encoding="utf8"))
+
+
+def with_gap(run: Run) -> dict[str, object]:
+    """Numbers of a gap, made up."""
+    return {
+        **run.evaluations[-1],
+        "gap_n": 20,
+        "gap_chains": 4,
+        "gap_steps": 50,
+        "gap_exact": False,
+        "gap_acceptance": 0.7,
+        "gap_simulated_lower": -100.5,
+        "gap_simulated_lower_standard_error": 0.1,
+        "gap_simulated_upper": -100.25,
+        "gap_simulated_upper_standard_error": 0.1,
+        "gap_simulated_width": 0.25,
+        "gap_simulated_width_standard_error": 0.05,
+        "gap_data_elbo": -120.0,
+        "gap_data_elbo_standard_error": 0.1,
+        "gap_data_iwae": -118.0,
+        "gap_data_iwae_standard_error": 0.1,
+        "gap_data_ais": -117.5,
+        "gap_data_ais_standard_error": 0.1,
+        "gap_curve_samples": [1, 10, 100],
+        "gap_curve_simulated": [-103.0, -102.0, -101.0],
+        "gap_curve_simulated_standard_error": [0.1, 0.1, 0.1],
+        "gap_curve_data": [-120.0, -119.0, -118.0],
+        "gap_curve_data_standard_error": [0.1, 0.1, 0.1],
+        "gap_total": 2.5,
+        "gap_total_standard_error": 0.1,
+        "gap_amortisation": 1.75,
+        "gap_amortisation_standard_error": 0.01,
+        "gap_approximation_normal": 0.75,
+        "gap_approximation_normal_standard_error": 0.1,
+        "gap_approximation_flow": 0.125,
+        "gap_approximation_flow_standard_error": 0.1,
+    }
+
+
+def test_the_gap_is_drawn_and_said_in_words(digits: Run) -> None:
+    run = replace(digits, evaluations=[with_gap(digits)])
+    content = gap(gather(run, None, 5, 0)).body
+    reader = PageReader(content)
+    assert "between −100.50 and −100.25 nats" in reader.text
+    assert "0.250 ± 0.050 nats wide" in reader.text
+    # What simulated data suggest is not called a bound.
+    assert "annealing falls short by no more than about 0.25 nats" in reader.text
+    assert "the bound with 100 draws by about 0.75" in reader.text
+    assert "This is a hint, not a bound" in reader.text
+    assert len([name for name, _ in reader.elements if name == "svg"]) == 2
+    assert {repr(1.75), repr(0.125)} <= set(reader.numbers)
+    assert "--gap --gap-data 20" in parts(run, repeat)
+
+
+def test_a_gap_that_was_not_measured(digits: Run) -> None:
+    text = parts(digits, gap)
+    assert "jensen evaluate RUN DATA --gap" in text

@@ -15,6 +15,7 @@ from jensen.cli.progress import FitBar, counting, stages
 from jensen.data import KNOWN, Dataset, Stored, exceeds_memory, load, read, stored, take, write_blocks
 from jensen.data.subsets import permutation
 from jensen.errors import ConfigError, ShapeError
+from jensen.recipes import RECIPES
 from jensen.runs import Run, default_fraction, prepared, was_streamed
 from jensen.seeding import seeded
 
@@ -37,14 +38,18 @@ def fit(
     as_json: bool,
 ) -> Run:
     """Fits a recipe to data and keeps it in a folder."""
+    exact = RECIPES[model].solve is not None
     extra = loggers(logs)
-    train = obtain(data, "train", target, was_streamed(out) if resume and stream is None else stream)
+    if exact:
+        train = whole(data, "train", target, stream)
+    else:
+        train = obtain(data, "train", target, was_streamed(out) if resume and stream is None else stream)
     with FitBar() as bar:
         run = runs.fit(
             train,
             model,
             options,
-            valid=validation(data, train, valid, target),
+            valid=validation(data, train, valid, target, exact=exact),
             seed=seed,
             device=device,
             folder=out,
@@ -57,7 +62,7 @@ def fit(
         "model": model,
         "data": run.about["data"],
         "streamed": run.about.get("stream") is not None,
-        "likelihood": run.config.likelihood,
+        "likelihood": run.likelihood,
         "status": last["status"],
         "epochs": last["epoch"],
         "seconds": sum(record["seconds"] for record in run.history),
@@ -86,6 +91,10 @@ def evaluate(
 ) -> None:
     """Evaluates a Run on data and keeps the numbers with it; the gap on some of them, if a number is given."""
     run, dataset = _open(folder, data, target, device, stream)
+    if gap_data is not None and hasattr(run.model, "log_prob"):
+        raise ConfigError(
+            f"the density of the model {run.recipe} is exact, so there is no gap to take apart; leave --gap out"
+        )
     with counting("evaluating", len(dataset)) as count:
         numbers = evaluation.evaluate(
             run.model, prepared(run, dataset, seed), samples, seed=seed, memory=_memory(run), on_data=count
@@ -106,7 +115,7 @@ def sample(folder: Path, n: int, out: Path, *, seed: int, device: str, as_json: 
     run = Run.load(folder, device)
     with seeded(seed):
         drawn = run.model.sample(n)
-    if run.schema.kind in ("binary", "uint8") and run.config.likelihood != "normal":
+    if run.schema.kind in ("binary", "uint8") and getattr(run.config, "likelihood", "normal") != "normal":
         drawn = drawn.to(torch.uint8)
     _write(out, [drawn], n, as_json, columns=run.schema.columns)
 
@@ -124,13 +133,13 @@ def encode(
 ) -> None:
     """Writes the posterior means of data."""
     run, dataset = _open(folder, data, target, device, stream)
-    means = (evaluation.posterior_means(run.model, x) for x in prepared(run, dataset, seed))
-    _write(out, means, len(dataset), as_json)
+    _write(out, (_codes(run.model, x) for x in prepared(run, dataset, seed)), len(dataset), as_json)
 
 
 def decode(folder: Path, latents: Path, out: Path, *, seed: int, device: str, as_json: bool) -> None:
     """Writes the expected data of latents."""
     run = Run.load(folder, device)
+    _needs(run, "decode", "latents that are numbers")
     z = torch.as_tensor(read(latents).x).to(run.device, next(run.model.parameters()).dtype)
     if z.ndim != 2 or z.shape[1] != run.config.latent_dim:
         raise ShapeError(
@@ -160,11 +169,17 @@ def score(
 
     def scores() -> Iterator[Tensor]:
         for number, x in enumerate(prepared(run, dataset, seed)):
-            draws = evaluation.part_seed(seed, number)
-            result = evaluation.importance_pass(
-                run.model, x, samples, seed=draws, memory=_memory(run), on_data=count
-            )
-            yield torch.stack([result.evidence, result.standard_error], 1) if both else result.evidence
+            if hasattr(run.model, "log_prob"):
+                value = run.model.log_prob(x)
+                error = torch.zeros_like(value)
+                count(len(x))
+            else:
+                draws = evaluation.part_seed(seed, number)
+                result = evaluation.importance_pass(
+                    run.model, x, samples, seed=draws, memory=_memory(run), on_data=count
+                )
+                value, error = result.evidence, result.standard_error
+            yield torch.stack([value, error], 1) if both else value
 
     columns = ("log_prob", "standard_error") if both else None
     with counting("scoring", len(dataset)) as count:
@@ -185,8 +200,20 @@ def reconstruct(
 ) -> None:
     """Writes what comes back of data from their posterior means."""
     run, dataset = _open(folder, data, target, device, stream)
+    _needs(run, "decode", "latents that are numbers")
     returned = (evaluation.reconstructions(run.model, x) for x in prepared(run, dataset, seed))
     _write(out, returned, len(dataset), as_json, columns=run.schema.columns)
+
+
+def impute(
+    folder: Path, data: str, out: Path, *, target: str | int | None, seed: int, device: str, as_json: bool
+) -> None:
+    """Writes data whose missing cells hold their conditional means; observed cells stay as they are."""
+    run = Run.load(folder, device)
+    _needs(run, "impute", "conditional means of missing cells")
+    x = run.prepare(whole(data, "test", target, None), seed)
+    missing = int(x.isnan().sum())
+    _write(out, [run.model.impute(x)], len(x), as_json, columns=run.schema.columns, missing_cells=missing)
 
 
 def report(
@@ -196,7 +223,9 @@ def report(
     from jensen.report import write as write_report
 
     run = Run.load(folder, device)
-    path = write_report(run, None if data is None else load(data, "test", target=target), seed=seed)
+    exact = RECIPES[run.recipe].solve is not None
+    given = None if data is None else load(data, "test", target=target, exact=exact)
+    path = write_report(run, given, seed=seed)
     show({"report": str(path)}, as_json)
 
 
@@ -228,7 +257,9 @@ def demo(out: Path, *, seed: int, device: str, as_json: bool) -> None:
     show({"data": test.name, **result, "run": str(out), "report": str(path)}, as_json, "handwritten digits")
 
 
-def obtain(data: str, split: str, target: str | int | None, stream: bool | None) -> Dataset | Stored:
+def obtain(
+    data: str, split: str, target: str | int | None, stream: bool | None, *, exact: bool = False
+) -> Dataset | Stored:
     """The data that a command was given, in memory or left on disk.
 
     Args:
@@ -236,6 +267,7 @@ def obtain(data: str, split: str, target: str | int | None, stream: bool | None)
         split: Of a known data set.
         target: Column of labels.
         stream: Whether to leave them on disk; None: if they would take too much of the free memory.
+        exact: Whether cells may be missing and float64 is kept of data in memory, as exact models want.
 
     Returns:
         The data.
@@ -247,20 +279,33 @@ def obtain(data: str, split: str, target: str | int | None, stream: bool | None)
     if data.partition(":")[0] in KNOWN:
         if stream:
             raise ConfigError(f"{data} is a known data set, which is read into memory; leave --stream out")
-        return load(data, split, target=target)
+        return load(data, split, target=target, exact=exact)
     if stream is None:
         stream = exceeds_memory(data, target=target)
     if not stream:
-        return load(data, split, target=target)
+        return load(data, split, target=target, exact=exact)
     with counting("looking at the data", None) as count:
         return stored(data, target=target, on_data=count)
+
+
+def whole(data: str, split: str, target: str | int | None, stream: bool | None) -> Dataset:
+    """The data of a command that needs all of them in memory, with missing cells as NaN; see ``obtain``.
+
+    Raises:
+        ConfigError: If they should be left on disk.
+        DataError: If the data can't be used.
+    """
+    if stream:
+        raise ConfigError("exact models are solved with all data in memory; leave --stream out")
+    return load(data, split, target=target, exact=True)
 
 
 def _open(
     folder: Path, data: str, target: str | int | None, device: str, stream: bool | None
 ) -> tuple[Run, Dataset | Stored]:
     """A Run and data for it; of a known set its test split unless another is named."""
-    return Run.load(folder, device), obtain(data, "test", target, stream)
+    run = Run.load(folder, device)
+    return run, obtain(data, "test", target, stream, exact=RECIPES[run.recipe].solve is not None)
 
 
 def _some(dataset: Dataset | Stored, n: int, seed: int) -> Dataset:
@@ -276,20 +321,34 @@ def loggers(names: Sequence[str]) -> list[runs.Watcher]:
 
 
 def validation(
-    data: str, train: Dataset | Stored, valid: str | None, target: str | int | None
+    data: str, train: Dataset | Stored, valid: str | None, target: str | int | None, *, exact: bool = False
 ) -> Dataset | Stored | float | None:
-    """The validation data: the known set's own, what was asked for, or a tenth."""
+    """The validation data: the known set's own, what was asked for, or a tenth; exact models need none."""
     if valid is None:
+        if exact:
+            return None
         if data in KNOWN and "valid" in KNOWN[data].splits:
             return load(data, "valid")
         return default_fraction(len(train), streamed=isinstance(train, Stored))
     try:
         fraction = float(valid)
     except ValueError:
-        return obtain(valid, "valid", target, None)
+        return whole(valid, "valid", target, None) if exact else obtain(valid, "valid", target, None)
     if not 0 <= fraction < 1:
         raise ConfigError(f"--valid wants data, or a part of the data between 0 and 1; got {valid}")
     return fraction or None
+
+
+def _codes(model: Any, x: Tensor) -> Tensor:
+    """What a model makes of data: probabilities of components or states, else posterior means."""
+    if hasattr(model, "responsibilities"):
+        return model.responsibilities(x)
+    return model.states(x) if hasattr(model, "states") else evaluation.posterior_means(model, x)
+
+
+def _needs(run: Run, method: str, what: str) -> None:
+    if not hasattr(run.model, method):
+        raise ConfigError(f"the model {run.recipe} has no {what}; see 'jensen models' for one that has")
 
 
 def _memory(run: Run) -> int:
@@ -298,10 +357,15 @@ def _memory(run: Run) -> int:
 
 
 def _write(
-    out: Path, parts: Iterable[Tensor], n: int, as_json: bool, columns: tuple[str, ...] | None = None
+    out: Path,
+    parts: Iterable[Tensor],
+    n: int,
+    as_json: bool,
+    columns: tuple[str, ...] | None = None,
+    **facts: int,
 ) -> None:
     """Writes rows that come in parts, and says where."""
-    show({"out": str(out), "shape": list(_put(out, parts, n, columns))}, as_json)
+    show({"out": str(out), "shape": list(_put(out, parts, n, columns)), **facts}, as_json)
 
 
 def _put(out: Path, parts: Iterable[Tensor], n: int, columns: tuple[str, ...] | None) -> tuple[int, ...]:

@@ -220,6 +220,22 @@ def reconstruct(
 
 
 @app.command()
+def impute(
+    run: RunFolder,
+    data: Data,
+    out: Out,
+    target: Target = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Write data with their missing cells filled by conditional means (ppca, factor-analysis, mixtures, hmm)."""
+    from jensen.cli import actions
+
+    actions.impute(run, data, out, target=column(target), seed=seed, device=device, as_json=json)
+
+
+@app.command()
 def report(
     run: RunFolder,
     data: Annotated[

@@ -15,6 +15,7 @@ from jensen.cli.actions import loggers, validation
 from jensen.cli.progress import FitBar
 from jensen.data import KNOWN, Dataset, load
 from jensen.errors import ConfigError
+from jensen.recipes import RECIPES
 from jensen.runs.comparing import tables
 from jensen.runs.comparing.plan import named
 from jensen.runs.comparing.sharing import place
@@ -45,7 +46,8 @@ def compare(
     labels = named(models)
     options, own = _sorted(settings, labels)
     loggers(logs)
-    train = load(data, target=target)
+    exact = all(RECIPES[recipe].solve is not None for recipe in labels.values())
+    train = load(data, target=target, exact=exact)
 
     def watcher(label: str, one: int) -> runs.Watcher:
         return runs.Several(FitBar(f"{label}, seed {one}: "), *loggers(logs))
@@ -59,8 +61,8 @@ def compare(
         minutes=minutes,
         options=options,
         model_options=own,
-        valid=validation(data, train, valid, target),
-        test=_test(data, test, target),
+        valid=validation(data, train, valid, target, exact=exact),
+        test=_test(data, test, target, exact=exact),
         samples=samples,
         seed=seed,
         device=device,
@@ -125,7 +127,7 @@ def _sorted(
     return options, own
 
 
-def _test(data: str, test: str | None, target: str | int | None) -> Dataset | float:
+def _test(data: str, test: str | None, target: str | int | None, *, exact: bool) -> Dataset | float:
     """The data to judge on: the known set's own, what was asked for, or a fifth."""
     if test is None:
         known = data.partition(":")[0]
@@ -133,7 +135,7 @@ def _test(data: str, test: str | None, target: str | int | None) -> Dataset | fl
     try:
         fraction = float(test)
     except ValueError:
-        return load(test, "test", target=target)
+        return load(test, "test", target=target, exact=exact)
     if not 0 < fraction < 1:
         raise ConfigError(f"--test wants data, or a part of the data between 0 and 1; got {test}")
     return fraction

@@ -12,7 +12,7 @@ from jensen.likelihoods import LIKELIHOODS
 from jensen.nets import ACTIVATIONS, ARCHITECTURES
 from jensen.posteriors import POSTERIORS
 from jensen.priors import PRIORS
-from jensen.recipes import RECIPES, VAEConfig
+from jensen.recipes import RECIPES
 
 CHOICES = {
     "prior": PRIORS,
@@ -80,13 +80,16 @@ def known_data(*, as_json: bool) -> None:
 
 def _options(model: str) -> dict[str, dict[str, Any]]:
     defaults = RECIPES[model].defaults
+    fields = RECIPES[model].config_type.model_fields
+    # The families that names stand for are those of autoencoders.
+    choices = CHOICES if RECIPES[model].solve is None else {}
     return {
         key: {
             "default": defaults.get(key, field.default),
             "description": field.description,
-            "choices": sorted(CHOICES[key]) if key in CHOICES else [],
+            "choices": sorted(choices[key]) if key in choices else [],
         }
-        for key, field in VAEConfig.model_fields.items()
+        for key, field in fields.items()
     }
 
 

@@ -64,7 +64,7 @@ class FitBar:
         where = f", streamed from {files} on disk" if files else ""
         self.progress.console.print(
             f"{self.label}{run.recipe} on {run.about['data']}: {data} data of shape {run.schema.event_shape} "
-            f"({run.schema.kind}){where}, likelihood {run.config.likelihood}, {epochs} epochs at most, "
+            f"({run.schema.kind}){where}, likelihood {run.likelihood}, {epochs} epochs at most, "
             f"on {run.about['device']}"
         )
         self.task = self.progress.add_task(

@@ -84,13 +84,19 @@ def where(row: int, event: Sequence[int], columns: Sequence[str] | None) -> str:
     return f"row {row}, column {event[0]}" + (f" ('{columns[event[0]]}')" if columns else "")
 
 
-def _scan(x: NDArray[np.generic], name: str, columns: Sequence[str] | None) -> Facts:
-    """Finds the range of the cells and whether they are whole; refuses cells that are not finite."""
+def _scan(x: NDArray[np.generic], name: str, columns: Sequence[str] | None, *, gaps: bool = False) -> Facts:
+    """Finds the range of the cells and whether they are whole; refuses cells that are infinite, or NaN."""
     if x.dtype.kind != "f":
         return facts_of(x)
     found, not_finite, first = Facts(np.inf, -np.inf), 0, ""
     for start, block in chunks(x):
         finite = np.isfinite(block)
+        if gaps and not finite.all():
+            missing = np.isnan(block)
+            finite |= missing
+            block = block[~missing]
+            if not block.size:
+                continue
         if not finite.all():
             if not first:
                 row, *event = np.argwhere(~finite)[0].tolist()
@@ -102,18 +108,20 @@ def _scan(x: NDArray[np.generic], name: str, columns: Sequence[str] | None) -> F
         raise DataError(
             f"{name} has {not_finite} of {x.size} cells that are NaN or infinite, the first at {first} "
             "(counted from 0). "
-            "Fill these cells or drop their rows; data with missing cells come in a later version."
+            "Fill these cells or drop their rows; models that take missing cells (NaN) are ppca, "
+            "factor-analysis, mixture, bernoulli-mixture and hmm."
         )
     return found
 
 
-def kind_of(dtype: np.dtype[np.generic], facts: Facts, name: str) -> Kind:
+def kind_of(dtype: np.dtype[np.generic], facts: Facts, name: str, *, exact: bool = False) -> Kind:
     """What the cells hold, judged by all of them together.
 
     Args:
         dtype: In which they were given.
         facts: About all of them.
         name: How messages call the data.
+        exact: Whether they are held as they are, so that float32 need not hold them.
 
     Returns:
         "binary" if all are in {0, 1}; "uint8" for other cells of that type; "counts" for other whole numbers
@@ -122,7 +130,7 @@ def kind_of(dtype: np.dtype[np.generic], facts: Facts, name: str) -> Kind:
     Raises:
         DataError: If float32 can't hold them.
     """
-    if max(abs(facts.low), abs(facts.high)) >= _FLOAT32_OVERFLOW:
+    if not exact and max(abs(facts.low), abs(facts.high)) >= _FLOAT32_OVERFLOW:
         raise DataError(
             f"{name} has values from {facts.low:g} to {facts.high:g}, which float32 can't hold. "
             "Rescale the data, for instance to zero mean and unit variance."
@@ -206,6 +214,7 @@ def from_array(
     name: str = "array",
     columns: Sequence[str] | None = None,
     source: str = "",
+    exact: bool = False,
 ) -> Dataset:
     """Makes a data set from an array: checks it and finds what its cells hold.
 
@@ -218,6 +227,7 @@ def from_array(
         name: How reports and messages call the data.
         columns: Names of the columns of a table (n, columns), each once.
         source: Where the data come from.
+        exact: Whether NaN may stand for missing cells and cells are held as float64, as exact models want.
 
     Returns:
         The data set. Binary cells and intensities are held as uint8, counts and real numbers as float32; the
@@ -241,14 +251,24 @@ def from_array(
     if names is not None and len(set(names)) < len(names):
         twice = sorted({column for column in names if names.count(column) > 1})
         raise DataError(f"{name} has the column name '{twice[0]}' more than once. Rename one of them.")
-    kind = kind_of(array.dtype, _scan(array, name, names), name)
+    facts = _scan(array, name, names, gaps=exact)
+    if facts.high < facts.low:
+        raise DataError(
+            f"{name} has no observed cell: all are NaN. Give data with at least one number in a column."
+        )
+    kind = kind_of(array.dtype, facts, name, exact=exact)
     return Dataset(
-        x=np.ascontiguousarray(array, dtype=dtype_of(kind)),
+        x=np.ascontiguousarray(array, dtype=_exact_dtype(array) if exact else dtype_of(kind)),
         schema=Schema(event_shape=array.shape[1:], kind=kind, columns=names),
         y=None if y is None else _as_labels(y, len(array), name),
         name=name,
         source=source,
     )
+
+
+def _exact_dtype(array: NDArray[np.generic]) -> type[np.generic]:
+    """The array's own floating type, else float64."""
+    return np.float32 if array.dtype == np.float32 else np.float64
 
 
 def constant_columns(dataset: Dataset) -> list[int]:

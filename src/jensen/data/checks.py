@@ -105,7 +105,7 @@ def _first_outside(kind: Kind, x: NDArray[Any]) -> str | None:
     for _, block in chunks(x):
         outside = (block < 0) | (block > top)
         if block.dtype.kind == "f":
-            outside |= block != np.floor(block)
+            outside |= (block != np.floor(block)) & ~np.isnan(block)
         if outside.any():
             return f"{block[outside][0]:g}"
     return None
@@ -121,5 +121,8 @@ def _match_kind(schema: Schema, dataset: Dataset) -> Dataset:
             f"{dataset.name} holds {got}, such as {value}; the model was fitted on {schema.kind} data "
             f"({_WANTED[schema.kind]}). {_REMEDIES[schema.kind]}."
         )
-    x = dataset.x.astype(dtype_of(schema.kind), copy=False)
+    gaps = dataset.x.dtype.kind == "f" and bool(np.isnan(dataset.x).any())
+    # What was read for an exact model keeps its precision and its missing cells.
+    keep = gaps or dataset.x.dtype == np.float64
+    x = dataset.x if keep else dataset.x.astype(dtype_of(schema.kind), copy=False)
     return replace(dataset, x=x, schema=schema, dynamic=kept)

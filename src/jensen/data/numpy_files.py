@@ -29,11 +29,12 @@ def damaged(path: Path, error: BaseException | str) -> DataError:
     )
 
 
-def read_npy(path: Path) -> Dataset:
+def read_npy(path: Path, *, exact: bool = False) -> Dataset:
     """Reads an array from a .npy file.
 
     Args:
         path: The file.
+        exact: See ``from_array``.
 
     Returns:
         The data set.
@@ -48,10 +49,10 @@ def read_npy(path: Path) -> Dataset:
         if isinstance(error, DataError):
             raise
         raise unreadable(path, error) from error
-    return from_array(array, name=path.stem, source=str(path))
+    return from_array(array, name=path.stem, source=str(path), exact=exact)
 
 
-def read_npz(path: Path, key: str | None = None) -> Dataset:
+def read_npz(path: Path, key: str | None = None, *, exact: bool = False) -> Dataset:
     """Reads the array of one name from a .npz file.
 
     Without a name it is ``x`` (with labels ``y`` and names ``columns`` where the file has them), or the only
@@ -60,6 +61,7 @@ def read_npz(path: Path, key: str | None = None) -> Dataset:
     Args:
         path: The file.
         key: The array's name.
+        exact: See ``from_array``.
 
     Returns:
         The data set.
@@ -81,7 +83,7 @@ def read_npz(path: Path, key: str | None = None) -> Dataset:
             raise
         raise unreadable(path, error) from error
     name = path.stem if key == "x" else f"{path.stem}:{key}"
-    return from_array(x, y, name=name, columns=columns, source=str(path))
+    return from_array(x, y, name=name, columns=columns, source=str(path), exact=exact)
 
 
 def check_magic(path: Path, magic: bytes, other: str) -> None:

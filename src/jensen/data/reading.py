@@ -1,10 +1,13 @@
 """From a path or a known name to a data set: the one door through which data come in."""
 
 import re
-from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+import numpy as np
+
+from jensen.data.arrays import from_array
 from jensen.data.catalogue import KNOWN, known
 from jensen.data.dataset import Dataset
 from jensen.data.idx import read_idx
@@ -16,12 +19,11 @@ from jensen.data.tables import read_table
 from jensen.errors import DataError
 
 _IDX_NAME = re.compile(r"idx\d?(-ubyte)?(\.gz)?$", re.IGNORECASE)
-_READERS: dict[str, Callable[[Path], Dataset]] = {".npy": read_npy, ".npz": read_npz}
 _TABLES = (".csv", ".parquet", *ARROW)
 _FORMS = ".npy, .npz, .csv, .parquet, .arrow, .feather, idx, idx.gz, or a folder of images or of shards"
 
 
-def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
+def read(path: str | Path, *, target: str | int | None = None, exact: bool = False) -> Dataset:
     """Reads data from a file or a folder into memory; the ending says the format. ``stored`` leaves them on disk.
 
     A .npz holds the data under ``x`` and labels under ``y``, or one array; ``data.npz:test`` reads its array
@@ -32,6 +34,7 @@ def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
     Args:
         path: The file (.npy, .npz, .csv, .parquet, .arrow, .feather, idx, idx.gz) or the folder.
         target: For tables: the column to be taken as labels, by name or place (-1 is the last).
+        exact: Whether NaN may stand for missing cells and float64 is kept, for the exact models.
 
     Returns:
         The data set.
@@ -58,18 +61,18 @@ def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
     try:
         if not path.exists():
             raise DataError(f"{path} doesn't exist. {_hint(path)}")
-        if path.is_dir() and shard_paths(path):
-            return stored(path, target=target).load()
+        if path.is_dir() and (shards := shard_paths(path)):
+            return _joined(path, shards, target) if exact else stored(path, target=target).load()
         if path.is_dir():
             return read_images(path)
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty. Write the file again, or fetch a fresh copy of it.")
         if ending == ".npz":
-            return read_npz(path, key)
+            return read_npz(path, key, exact=exact)
         if ending in _TABLES:
-            return read_table(path, target)
-        if ending in _READERS:
-            return _READERS[ending](path)
+            return read_table(path, target, exact=exact)
+        if ending == ".npy":
+            return read_npy(path, exact=exact)
         if _IDX_NAME.search(path.name):
             return read_idx(path)
     except OSError as error:
@@ -77,7 +80,9 @@ def read(path: str | Path, *, target: str | int | None = None) -> Dataset:
     raise DataError(f"{path} has the unknown ending '{path.suffix}'. Give {_FORMS}.")
 
 
-def load(name_or_path: str | Path, split: str = "train", *, target: str | int | None = None) -> Dataset:
+def load(
+    name_or_path: str | Path, split: str = "train", *, target: str | int | None = None, exact: bool = False
+) -> Dataset:
     """Loads a known data set by its name, or reads a path.
 
     A known name goes before a path of the same name; write ``./mnist`` for the path.
@@ -86,6 +91,7 @@ def load(name_or_path: str | Path, split: str = "train", *, target: str | int | 
         name_or_path: A name in ``KNOWN``, such as "digits", or with its split, "digits:test"; else a path.
         split: The split of a known data set; without meaning for a path.
         target: For tables: the column to be taken as labels, by name or place.
+        exact: See ``read``.
 
     Returns:
         The data set.
@@ -110,7 +116,23 @@ def load(name_or_path: str | Path, split: str = "train", *, target: str | int | 
             f"'{text}' is no known data set, and no path of that name exists.{suggestion} "
             f"There are: {', '.join(sorted(KNOWN))}; or give {_FORMS}."
         )
-    return read(name_or_path, target=target)
+    return read(name_or_path, target=target, exact=exact)
+
+
+def _joined(path: Path, shards: list[Path], target: str | int | None) -> Dataset:
+    """The shards of a folder one below the other, with their missing cells and their precision."""
+    parts = [read(shard, target=target, exact=True) for shard in shards]
+    first = parts[0]
+    for shard, part in zip(shards, parts, strict=True):
+        if (part.schema.event_shape, part.schema.columns) != (first.schema.event_shape, first.schema.columns):
+            raise DataError(
+                f"{shard} has data of shape {part.schema.event_shape} and columns {part.schema.columns}, "
+                f"{shards[0]} of shape {first.schema.event_shape} and columns {first.schema.columns}. "
+                "Give shards of one form."
+            )
+    x = np.concatenate([part.x for part in parts])
+    dataset = from_array(x, name=path.name, columns=first.schema.columns, source=str(path), exact=True)
+    return replace(dataset, target=target)
 
 
 def _split_key(path: Path) -> tuple[Path, str | None]:

@@ -92,7 +92,7 @@ def polars_for(path: Path) -> Any:
     return polars
 
 
-def read_table(path: Path, target: str | int | None = None) -> Dataset:
+def read_table(path: Path, target: str | int | None = None, *, exact: bool = False) -> Dataset:
     """Reads a table of numbers from a .csv, .parquet, .arrow or .feather file.
 
     A .csv may have a header or none, and commas, semicolons or tabs. A first column that only counts the rows
@@ -101,6 +101,7 @@ def read_table(path: Path, target: str | int | None = None) -> Dataset:
     Args:
         path: The file.
         target: A column to be taken as labels: its name, or its place (-1 is the last). It may hold text.
+        exact: See ``from_array``; missing cells become NaN.
 
     Returns:
         The data set (n, columns); the names of the columns are those of the header.
@@ -136,7 +137,9 @@ def read_table(path: Path, target: str | int | None = None) -> Dataset:
     names = _names(path, frame, head)
     if not len(frame) or not names:
         raise DataError(f"{path} has no rows. Give a file with at least one row of numbers.")
-    return _dataset(path, frame, names, named=head is None or head.names is not None, target=target)
+    return _dataset(
+        path, frame, names, named=head is None or head.names is not None, target=target, exact=exact
+    )
 
 
 def _without_blank_end(path: Path, frame: Any) -> Any:
@@ -161,7 +164,9 @@ def _names(path: Path, frame: Any, head: _Head | None) -> list[str]:
     return list(head.names)
 
 
-def _dataset(path: Path, frame: Any, names: list[str], *, named: bool, target: str | int | None) -> Dataset:
+def _dataset(
+    path: Path, frame: Any, names: list[str], *, named: bool, target: str | int | None, exact: bool
+) -> Dataset:
     """Takes index and labels out of a frame, and makes numbers of the rest."""
     places = list(range(len(names)))
     y = None
@@ -169,7 +174,7 @@ def _dataset(path: Path, frame: Any, names: list[str], *, named: bool, target: s
         place = label_place(path, names, target)
         places.remove(place)
         y = _labels(path, frame[frame.columns[place]], names[place])
-    columns = {place: _Column.of(frame[frame.columns[place]]) for place in places}
+    columns = {place: _Column.of(frame[frame.columns[place]], gaps=exact) for place in places}
     if named and places and _counts_rows(names[places[0]], columns[places[0]]):
         places = places[1:]
     text = [place for place in places if columns[place].text is not None]
@@ -181,12 +186,13 @@ def _dataset(path: Path, frame: Any, names: list[str], *, named: bool, target: s
             "Encode them as numbers, or leave them out; one column may be the labels (target=)."
         )
     gaps = {names[place]: columns[place].missing for place in places if columns[place].missing}
-    if gaps:
+    if gaps and not exact:
         shown = ", ".join(f"'{name}' ({count})" for name, count in list(gaps.items())[:5])
         more = f" and {len(gaps) - 5} more" if len(gaps) > 5 else ""
         raise DataError(
             f"{path} has {sum(gaps.values())} missing cells, in the columns {shown}{more}. "
-            "Fill them or drop their rows; data with missing cells come in a later version."
+            "Fill them or drop their rows; models that take missing cells are ppca, factor-analysis, mixture, "
+            "bernoulli-mixture and hmm."
         )
     if not places:
         raise DataError(
@@ -194,7 +200,7 @@ def _dataset(path: Path, frame: Any, names: list[str], *, named: bool, target: s
         )
     x = _stack([columns[place].numbers for place in places])
     header = [names[place] for place in places] if named else None
-    dataset = from_array(x, y, name=path.stem, columns=header, source=str(path))
+    dataset = from_array(x, y, name=path.stem, columns=header, source=str(path), exact=exact)
     return replace(dataset, target=target)
 
 
@@ -212,35 +218,38 @@ class _Column:
     text: str | None = None
 
     @classmethod
-    def of(cls, series: Any) -> "_Column":
+    def of(cls, series: Any, *, gaps: bool = False) -> "_Column":
         """Reads a column of a data frame."""
         import narwhals as nw
 
         empty = np.empty(0)
         if series.dtype == nw.String or series.dtype == nw.Categorical:
-            return cls._of_text(series.cast(nw.String))
+            return cls._of_text(series.cast(nw.String), gaps=gaps)
         missing = int(series.null_count())
         if not (series.dtype.is_numeric() or series.dtype == nw.Boolean):
             if missing == len(series):
-                return cls(empty, missing)
+                return cls(np.full(missing, np.nan) if gaps else empty, missing)
             return cls(empty, missing, text=str(series.drop_nulls()[0]))
         if series.dtype.is_float():
             missing += int(series.is_nan().sum() or 0)
-        if missing:
+        if missing and not gaps:
             return cls(empty, missing)
         numbers = series.cast(nw.Float64) if series.dtype.is_decimal() else series
-        return cls(np.asarray(numbers.to_numpy()), 0)
+        if missing:
+            numbers = numbers.cast(nw.Float64)
+        return cls(np.asarray(numbers.to_numpy()), missing)
 
     @classmethod
-    def _of_text(cls, series: Any) -> "_Column":
+    def _of_text(cls, series: Any, *, gaps: bool) -> "_Column":
         """Reads a column of strings, which may still be numbers with spaces around them."""
         cells = [None if cell is None else cell.strip() for cell in series.to_list()]
         present = [cell for cell in cells if cell is not None and cell not in _MISSING]
         text = next((cell for cell in present if not _is_number(cell)), None)
         missing = len(cells) - len(present)
-        if text is not None or missing:
+        if text is not None or (missing and not gaps):
             return cls(np.empty(0), missing, text=text)
-        return cls(np.array([float(cell) for cell in present]), 0)
+        numbers = [np.nan if cell is None or cell in _MISSING else float(cell) for cell in cells]
+        return cls(np.array(numbers), missing)
 
 
 def _counts_rows(name: str, column: _Column) -> bool:

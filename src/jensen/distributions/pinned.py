@@ -19,6 +19,7 @@ class Pinned(Distribution):
         base: Whose density it has, of batch shape (*batch) and event shape (*event).
 
     Example:
+        >>> import torch
         >>> from torch.distributions import Normal
         >>> Pinned(torch.zeros(3, 2), Normal(torch.zeros(2), 1.0)).rsample((3,)).shape
         torch.Size([3, 2])

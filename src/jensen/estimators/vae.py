@@ -228,20 +228,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
 
-def load(folder: str | Path, device: str = "cpu") -> VAE:
-    """Gives back a fitted model from its folder; nothing in it is executed.
-
-    Args:
-        folder: A Run, written by ``.save``, ``jensen fit`` or ``jensen demo``.
-        device: Where to put the model.
-
-    Returns:
-        The fitted estimator.
-
-    Raises:
-        RunError: If the folder isn't a Run or a file is damaged.
-    """
-    run = Run.load(folder, device)
+def loaded(run: Run, device: str = "cpu") -> VAE:
+    """The fitted estimator of a Run of an autoencoder."""
     config = run.config
     # A recipe's own default goes before a parameter that has the estimator's, so it needs an explicit option.
     named = set(VAE().get_params()) - set(RECIPES[run.recipe].defaults)

@@ -3,7 +3,7 @@
 from jensen.evaluation.annealing import Annealing, AnnealingPass, annealing_pass
 from jensen.evaluation.bracket import Bracket, bracket
 from jensen.evaluation.curve import BoundCurve, bound_curve
-from jensen.evaluation.evaluate import Numbers, evaluate, part_seed, summarise
+from jensen.evaluation.evaluate import Numbers, evaluate, evaluate_exact, part_seed, summarise
 from jensen.evaluation.evaluate_gap import GAP_DATA, evaluate_gap
 from jensen.evaluation.evidence import evidence
 from jensen.evaluation.gap import Gap, gap
@@ -18,7 +18,7 @@ from jensen.evaluation.latents import (
 )
 from jensen.evaluation.memory import MEMORY
 from jensen.evaluation.refine import Refinement, refine
-from jensen.information import Estimate
+from jensen.information import Estimate as Estimate
 
 __all__ = [
     "GAP_DATA",
@@ -27,7 +27,6 @@ __all__ = [
     "AnnealingPass",
     "BoundCurve",
     "Bracket",
-    "Estimate",
     "Gap",
     "ImportancePass",
     "Numbers",
@@ -37,6 +36,7 @@ __all__ = [
     "bound_curve",
     "bracket",
     "evaluate",
+    "evaluate_exact",
     "evaluate_gap",
     "evidence",
     "gap",

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from jensen.errors import ConfigError, ShapeError
 from jensen.evaluation.estimate import log_mean
 from jensen.evaluation.hmc import move, state_at
-from jensen.evaluation.joint import Joint, Start, can_be_enumerated, check_continuous, enumerated
+from jensen.evaluation.joint import Joint, can_be_enumerated, check_continuous, enumerated
 from jensen.evaluation.memory import MEMORY, part, row_bytes
 from jensen.information import Estimate
 from jensen.models import Model
@@ -53,8 +52,8 @@ class Annealing:
 
     steps: int = 100
     leaps: int = 5
-    start: Start = "posterior"
-    schedule: Literal["sigmoid", "linear"] = "sigmoid"
+    start: str = "posterior"
+    schedule: str = "sigmoid"
     acceptance: float = 0.7
     tuning_chains: int = 4
 
@@ -163,6 +162,10 @@ def annealing_pass(
         latents = None if latents is None else cast(latents)
     found: list[AnnealingPass] = []
     with seeded(seed), torch.no_grad():
+        one = slice(0, 1)
+        first_posterior = model.encode(x[one], part(context, one), part(observed, one))
+        if not can_be_enumerated(first_posterior):
+            check_continuous(first_posterior)
         # Values and their gradients.
         rows = max(1, memory // (2 * row_bytes(model, x, context, observed)))
         at_once = max(1, rows // chains)
@@ -178,7 +181,6 @@ def annealing_pass(
                 if on_part is not None:
                     on_part(share)
                 continue
-            check_continuous(q)
             joint = Joint(model, some, c, o, q, annealing.start)
             found.append(_both_ways(joint, annealing, chains, part(latents, few), rows, share, on_part))
     return AnnealingPass(

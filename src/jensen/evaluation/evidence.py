@@ -1,7 +1,5 @@
 """log p(x) with its error, by the method that is asked for."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -22,7 +20,7 @@ def evidence(
     x: Float[Tensor, "n *event"],
     samples: int | None = None,
     *,
-    method: Literal["is", "ais"] = "is",
+    method: str = "is",
     annealing: Annealing | None = None,
     context: Float[Tensor, "n *context"] | None = None,
     observed: Bool[Tensor, "n *event"] | None = None,

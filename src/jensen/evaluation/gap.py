@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -66,7 +65,7 @@ def gap(
     context: Float[Tensor, "n *context"] | None = None,
     observed: Bool[Tensor, "n *event"] | None = None,
     refinement: Refinement | None = None,
-    method: Literal["is", "ais"] = "ais",
+    method: str = "ais",
     annealing: Annealing | None = None,
     log_evidence: Estimate | None = None,
     seed: int | None = 0,

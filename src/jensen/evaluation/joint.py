@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +16,8 @@ from jensen.evaluation.memory import part
 from jensen.information import Estimate
 from jensen.models import Model, Simulator
 
-Start = Literal["posterior", "prior"]
-
 _SCALE_DRAWS = 64
+_DRAW = Draw(closed_form=False)
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class Joint:
     context: Tensor | None
     observed: Tensor | None
     posterior: Distribution
-    start: Start
+    start: str
 
     def densities(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log-density of the start, and log p(x, z), at latents (S, B, D); both (S, B) in nats."""
         pinned = Pinned(z, self.posterior)
-        terms = self.model.terms(self.x, self.context, self.observed, len(z), encoded=pinned)
+        terms = self.model.terms(self.x, self.context, self.observed, len(z), draw=_DRAW, encoded=pinned)
         if terms.shared:
             raise BoundError(
                 f"annealing needs latents of each datum's own; {sorted(terms.shared)} are shared by all data"

@@ -1,14 +1,17 @@
 """Named models: defaults for a typed config, beside the functions that assemble the parts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from torch import nn
 
-from jensen.data import Schema, Stored
-from jensen.models import LatentVariableModel
-from jensen.recipes.config import VAEConfig, parse
+from jensen.data import Schema
+from jensen.models.progress import Iteration
+from jensen.recipes import exact
+from jensen.recipes.config import VAEConfig, parse_as
 from jensen.recipes.vae import assemble, objective, resolve
 from jensen.registry import Registry
 
@@ -25,23 +28,34 @@ class Recipe:
         resolve: Fills in what is left to the data.
         assemble: Builds the model of a resolved config.
         objective: What training minimises.
+        config_type: Of its options.
+        solve: Fits a model that needs no training loop, an iteration at a time: from the model, its config, the data
+            (n, *event) and the seed; None where it is trained.
     """
 
     name: str
     title: str
     source: str
     defaults: Mapping[str, Any]
-    resolve: Callable[[VAEConfig, Schema, int], VAEConfig] = resolve
-    assemble: Callable[[VAEConfig, Schema, Tensor | Stored | None], LatentVariableModel] = assemble
-    objective: Callable[[LatentVariableModel, VAEConfig], nn.Module] = objective
+    resolve: Callable[[Any, Schema, int], Any] = resolve
+    assemble: Callable[[Any, Schema, Any], Any] = assemble
+    objective: Callable[[Any, Any], nn.Module] = objective
+    config_type: type[BaseModel] = VAEConfig
+    solve: Callable[[Any, Any, NDArray[Any], int], Iterator[Iteration]] | None = None
 
-    def config(self, options: Mapping[str, Any]) -> VAEConfig:
+    def config(self, options: Mapping[str, Any]) -> Any:
         """The recipe's defaults with the user's options over them, checked.
 
         Raises:
             ConfigError: If an option doesn't exist or can't take its value.
         """
-        return parse(self.defaults, options)
+        return parse_as(self.config_type, self.defaults, options)
+
+    def likelihood(self, config: Any) -> str:
+        """Name of the family of p(x|z) in a resolved config, as ``LIKELIHOODS`` and ``DENSITIES`` know it."""
+        if self.solve is None:
+            return config.likelihood
+        return getattr(config, "emissions", "bernoulli" if self.name == "bernoulli-mixture" else "normal")
 
 
 RECIPES: Registry[Recipe] = Registry(
@@ -73,6 +87,19 @@ RECIPES: Registry[Recipe] = Registry(
                 "Don't blame the ELBO! A linear VAE perspective on posterior collapse, 2019, "
                 "https://arxiv.org/abs/1911.02469",
                 {"hidden": (), "likelihood": "normal"},
+            ),
+            *(
+                Recipe(
+                    name,
+                    found.title,
+                    found.source,
+                    found.defaults,
+                    found.resolve,
+                    found.assemble,
+                    config_type=found.config_type,
+                    solve=found.solve,
+                )
+                for name, found in exact.EXACT.items()
             ),
         )
     },

@@ -1,7 +1,7 @@
 """The options of a variational autoencoder, typed and checked."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -110,6 +110,9 @@ class VAEConfig(BaseModel):
         return self
 
 
+C = TypeVar("C", bound=BaseModel)
+
+
 def parse(defaults: Mapping[str, Any], options: Mapping[str, Any]) -> VAEConfig:
     """The options over the defaults, checked.
 
@@ -127,16 +130,21 @@ def parse(defaults: Mapping[str, Any], options: Mapping[str, Any]) -> VAEConfig:
         >>> parse({}, {"latent_dim": "8", "hidden": "200,200"}).hidden
         (200, 200)
     """
+    return parse_as(VAEConfig, defaults, options)
+
+
+def parse_as(kind: type[C], defaults: Mapping[str, Any], options: Mapping[str, Any]) -> C:
+    """The options over the defaults, checked, as a config of that kind; see ``parse``."""
     for key in options:
-        if key not in VAEConfig.model_fields:
-            raise ConfigError(unknown("option", key, VAEConfig.model_fields))
+        if key not in kind.model_fields:
+            raise ConfigError(unknown("option", key, kind.model_fields))
     values = {**defaults, **options}
-    optional = ("epochs", "clip_norm", "averaging", "patience", "threads")
+    optional = [key for key, field in kind.model_fields.items() if type(None) in get_args(field.annotation)]
     values |= {
         key: None for key in optional if isinstance(values.get(key), str) and values[key].lower() == "none"
     }
     try:
-        return VAEConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         cause = first.get("ctx", {}).get("error")

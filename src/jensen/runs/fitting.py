@@ -20,12 +20,14 @@ from jensen.recipes import RECIPES
 from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.keeping import Keeper
 from jensen.runs.run import Run, make_folder
+from jensen.runs.solving import solve
 from jensen.runs.storage import versions
 from jensen.runs.streams import batches, in_memory, layout
 from jensen.runs.watching import Several, Silent, Watcher
 from jensen.seeding import seeded
-from jensen.training import Engine, Epoch, Settings, Training
+from jensen.training import Alone, Engine, Epoch, Settings, Training, processes
 from jensen.training import engine as start_engine
+from jensen.training import resolve as resolve_device
 
 EXAMPLES = 1000
 """Data kept with a Run for its pictures."""
@@ -46,7 +48,8 @@ def fit(
     """Fits a recipe to data.
 
     Started by ``torchrun``, all processes share the fit: each takes its part of every batch of ``batch_size`` data,
-    and all of them return the same Run, which the first one keeps in the folder.
+    and all of them return the same Run, which the first one keeps in the folder. Recipes of exact models are solved
+    by one process, on the processor, with all data in memory.
 
     Args:
         dataset: Training data, in memory, or on disk and read while it is trained on.
@@ -70,11 +73,13 @@ def fit(
         FitError: If the gradient stays non-finite, memory runs out, or another process of this fit dies.
         RunError: If the folder can't be used.
     """
-    engine = start_engine(device)
-    place = engine.device
     chosen = RECIPES[recipe]
     config = chosen.config(options or {})
+    engine = start_engine(device) if chosen.solve is None else _processor(recipe, device)
+    place = engine.device
     given = _given(valid)
+    if chosen.solve is not None:
+        dataset = _whole(dataset, recipe)
     if isinstance(valid, float | int):
         dataset, valid = _split(dataset, float(valid), seed)
     elif valid is not None:
@@ -82,6 +87,19 @@ def fit(
     if len(dataset) < 2:
         raise DataError(f"fitting needs at least 2 data, got n_samples = {len(dataset)}; add more")
     config = chosen.resolve(config, dataset.schema, len(dataset))
+    if chosen.solve is not None:
+        return solve(
+            _whole(dataset, recipe),
+            recipe,
+            config,
+            valid=valid,
+            about=_about(dataset, valid, seed, engine) | {"valid": given},
+            examples=_examples(dataset if valid is None else valid, seed),
+            seed=seed,
+            folder=folder,
+            resume=resume,
+            watcher=Silent() if watcher is None else watcher,
+        )
     if config.batch_size % engine.world_size != 0:
         raise ConfigError(
             f"{engine.world_size} processes can't share batches of {config.batch_size}; make batch_size a "
@@ -137,6 +155,35 @@ def fit(
         if keeper is not None:
             keeper.release()
     return run
+
+
+def _processor(recipe: str, device: str) -> Engine:
+    """What a recipe that is solved runs on: the processor, in one process.
+
+    Raises:
+        ConfigError: If there are several processes, or no such device.
+    """
+    resolve_device(device)
+    if processes()[1] > 1:
+        raise ConfigError(
+            f"the model {recipe} is solved by one process, and {processes()[1]} were started; start it without "
+            "torchrun (jensen compare shares whole fits among them)"
+        )
+    return Alone(torch.device("cpu"))
+
+
+def _whole(dataset: Dataset | Stored, recipe: str) -> Dataset:
+    """The data of a recipe that is solved, which are in memory.
+
+    Raises:
+        DataError: If they are on disk.
+    """
+    if isinstance(dataset, Stored):
+        raise DataError(
+            f"the model {recipe} is solved with all data in memory, and {dataset.name} was opened on disk; load it "
+            "(--no-stream, jensen.data.load(path, exact=True)), or fit a part of it"
+        )
+    return dataset
 
 
 def _split(dataset: Dataset | Stored, fraction: float, seed: int) -> tuple[Dataset | Stored, Dataset]:

@@ -40,7 +40,7 @@ class Keeper:
         self.training = training
         self.folder = folder
         self.writes = training.engine.rank == 0
-        self.lock = _locked(folder) if self.writes else None
+        self.lock = locked(folder) if self.writes else None
         run.folder = folder
         try:
             self._begin(resume=resume)
@@ -125,7 +125,7 @@ class Keeper:
             self.lock.release()
 
 
-def _locked(folder: Path) -> FileLock:
+def locked(folder: Path) -> FileLock:
     """The lock of a Run, held until it is released or the process ends, however it ends.
 
     Raises:

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from jensen.data import Dataset, Schema, binarise, check_matches
-from jensen.errors import JensenError, RunError
-from jensen.models import LatentVariableModel
-from jensen.recipes import RECIPES, VAEConfig
+from jensen.errors import DataError, JensenError, RunError
+from jensen.recipes import RECIPES
 from jensen.runs.storage import (
     read_json,
     read_metadata,
@@ -46,9 +46,9 @@ class Run:
     """
 
     recipe: str
-    config: VAEConfig
+    config: Any
     schema: Schema
-    model: LatentVariableModel
+    model: Any
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     about: dict[str, Any] = field(default_factory=dict[str, Any])
     examples: Dataset | None = None
@@ -59,6 +59,11 @@ class Run:
     def device(self) -> torch.device:
         """Where the model's weights are."""
         return next(self.model.parameters()).device
+
+    @property
+    def likelihood(self) -> str:
+        """Name of the family of p(x|z)."""
+        return RECIPES[self.recipe].likelihood(self.config)
 
     def prepare(self, dataset: Dataset, seed: int = 0) -> Tensor:
         """Data as the model takes them.
@@ -73,13 +78,25 @@ class Run:
         Raises:
             DataError: If the data don't match, or the likelihood can't have made them.
         """
-        dataset = check_matches(self.schema, dataset)
-        x = torch.as_tensor(dataset.x)
+        exact = RECIPES[self.recipe].solve is not None
+        schema = self.schema
+        if self.recipe == "hmm" and dataset.x.ndim > 1:
+            # Sequences may be longer or shorter than those of the fit.
+            schema = replace(schema, event_shape=(dataset.x.shape[1], *schema.event_shape[1:]))
+        dataset = check_matches(schema, dataset)
+        x = torch.as_tensor(np.require(dataset.x, requirements="W"))
         if dataset.dynamic:
             x = binarise(x, torch.Generator().manual_seed(seed))
         weight = next(self.model.parameters())
         x = x.to(weight.device, weight.dtype)
-        cast(Any, self.model.likelihood).check(x)
+        if exact:
+            return x
+        if not bool(torch.isfinite(x).all()):
+            raise DataError(
+                f"{dataset.name} has missing or infinite cells, which the model {self.recipe} can't take; "
+                "fill them first"
+            )
+        self.model.likelihood.check(x)
         return x
 
     def save(self, folder: str | Path) -> None:
@@ -177,7 +194,9 @@ class Run:
         except RuntimeError as error:
             first = str(error).splitlines()[-1].strip()
             raise RunError(f"{path / 'weights.safetensors'} doesn't fit config.json: {first}") from None
-        model.to(resolve_device(device)).eval()
+        # Exact models compute in float64 on the processor, where that is fast.
+        place = resolve_device(device)
+        model.to(place if recipe.solve is None else "cpu").eval()
         return cls(
             content["recipe"],
             config,

@@ -34,7 +34,7 @@ def samples(material: Material) -> Section | None:
     form = None if data is None else form_of(shown[0][1].schema, data)
     intro = tag(
         "p",
-        "Latents are drawn from each model's prior, with the same seed, and decoded: data that the models make up. "
+        "Latents are drawn from each model's prior, with the same seed, and data given these: what the models make up. "
         "Each model is shown by the fit of its first seed.",
     )
     if form is not None:
@@ -47,8 +47,9 @@ def samples(material: Material) -> Section | None:
 
 
 def reconstructions(material: Material) -> Section | None:
-    """The same data as each model brings them back."""
+    """The same data as each model with latents that are numbers brings them back."""
     shown = [(row, material.runs[row.label]) for row in material.good]
+    shown = [(row, run) for row, run in shown if hasattr(run.model, "decode")]
     data = _examples(shown[0][1], 2 * _IMAGES) if shown else None
     form = None if data is None else form_of(shown[0][1].schema, data)
     if form is None or data is None:
@@ -105,17 +106,20 @@ def _name(row: Row) -> Markup:
     return tag("b", row.label)
 
 
-def _images(form: Form, drawn: list[tuple[Row, Floats, Floats]]) -> Markup:
-    means: list[tuple[object, Floats]] = [(_name(row), values[:_IMAGES]) for row, values, _ in drawn]
+def _images(form: Form, drawn: list[tuple[Row, Floats | None, Floats]]) -> Markup:
+    means: list[tuple[object, Floats]] = [
+        (_name(row), values[:_IMAGES]) for row, values, _ in drawn if values is not None
+    ]
     noisy: list[tuple[object, Floats]] = [(_name(row), values[:_IMAGES]) for row, _, values in drawn]
+    expected = figure(
+        join(tag("h3", "Expected data"), labelled_rows(form, means, width=700)),
+        "The mean of the likelihood given each latent.",
+    )
     return join(
-        figure(
-            join(tag("h3", "Expected data"), labelled_rows(form, means, width=700)),
-            "The mean of the likelihood given each latent.",
-        ),
+        *([expected] if means else []),
         figure(
             join(tag("h3", "Draws"), labelled_rows(form, noisy, width=700)),
-            "Data drawn given the same latents, with the noise that the likelihood puts on each cell; the NLL is about "
+            "Data drawn given these latents, with the noise that the likelihood puts on each cell; the NLL is about "
             "these.",
         ),
     )
@@ -135,9 +139,11 @@ def _columns(row: Row, run: Run, data: Floats) -> Markup:
     return join(tag("h3", row.label), figure(picture, text))
 
 
-def _drawn(run: Run, n: int) -> tuple[Floats, Floats]:
-    """Expected data of draws from the prior, and draws given the same latents."""
+def _drawn(run: Run, n: int) -> tuple[Floats | None, Floats]:
+    """Expected data of draws from the prior, if latents are numbers, and draws given the same latents."""
     with seeded(0), torch.inference_mode():
+        if not hasattr(run.model, "decode"):
+            return None, _flat(run.model.sample(n))
         given = run.model.decode(run.model.prior().sample(torch.Size((n,))))
         return _flat(given.mean), _flat(given.sample())
 

@@ -172,9 +172,7 @@ def _cells(material: Material, row: Row) -> tuple[object, ...]:
         exact(row.elbo, places),
         exact(row.gap, 2),
         exact(row.bits_per_dim, 3),
-        f"{row.active_units:g}"
-        if row.active_units == int(row.active_units or 0)
-        else f"{row.active_units:.1f}",
+        "–" if row.active_units is None else f"{round(row.active_units, 1):g}",
         f"{row.epochs:.0f}",
         duration(row.seconds or 0.0),
         exact(row.parameters),

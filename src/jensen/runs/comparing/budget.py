@@ -87,15 +87,17 @@ def epochs_for(
         At least one.
     """
     timer = _Timer(seconds)
+    solved = RECIPES[recipe].solve is not None
     # Enough steps to time even where an epoch has only one.
-    timed = {**options, "epochs": 10_000, "patience": None}
+    timed = {**options, "epochs": 10_000} if solved else {**options, "epochs": 10_000, "patience": None}
     # A model that can't be fitted says so when its turn comes.
     with suppress(_EnoughError, JensenError):
         fit(dataset, recipe, timed, device=device, watcher=timer)
     if len(timer.times) < 3:
-        return 1
+        # What is solved in a step or two needs no limit.
+        return default_epochs(recipe, options, dataset) if solved else 1
     each = len(dataset) * timer.per_datum()
-    if valid is not None and timer.run is not None:
+    if valid is not None and not solved and timer.run is not None:
         some = take(valid, slice(_VALIDATED))
         x = timer.run.prepare(some)
         start = time.perf_counter()

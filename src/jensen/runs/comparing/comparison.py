@@ -61,7 +61,8 @@ def compare(
         folder: Where to keep it all.
         seeds: Of the fits: how many, from ``seed`` on, or which.
         epochs: The budget: passes over the training data of each fit, at most. Without ``minutes`` too it is what
-            the models choose by themselves, the largest such number for all.
+            the models choose by themselves, the largest such number for all. Of exact models these are iterations of
+            their solvers.
         minutes: The budget in another form: training time of each fit, about. The speed is measured first and the
             number of epochs set by it, so that schedules which run over all epochs fit.
         options: Of all models.
@@ -102,7 +103,10 @@ def compare(
     path = make_folder(folder)
     about = description(train, validation, judged)
     if not budget:
-        budget = {"epochs": max(default_epochs(recipe, own, train) for recipe, own in chosen.values())}
+        # An iteration of a solver is no epoch: exact models have a say only where there are no others.
+        trained = [pair for pair in chosen.values() if RECIPES[pair[0]].solve is None]
+        among = trained or list(chosen.values())
+        budget = {"epochs": max(default_epochs(recipe, own, train) for recipe, own in among)}
     rank, size = place()
 
     def plan(lengths: Mapping[str, int]) -> Plan:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from jensen.data import Dataset
 from jensen.errors import JensenError, RunError
-from jensen.evaluation import MEMORY, importance_pass, summarise
+from jensen.evaluation import MEMORY, evaluate_exact, importance_pass, summarise
+from jensen.recipes import RECIPES
 from jensen.runs.comparing.plan import Entry, Plan
 from jensen.runs.comparing.sharing import alone
 from jensen.runs.fitting import fit
@@ -113,17 +114,24 @@ def carry_out(
 def _judge(run: Run, path: Path, plan: Plan, test: Dataset) -> dict[str, Any]:
     """Scores every test datum; the numbers are kept with the Run as those of ``jensen evaluate`` are."""
     x = run.prepare(test, plan.seed)
-    memory = 2**31 if x.is_cuda else MEMORY
-    scores = importance_pass(run.model, x, plan.samples, seed=plan.seed, memory=memory)
-    numbers = summarise(run.model, x, scores)
+    if RECIPES[run.recipe].solve is not None:
+        numbers = evaluate_exact(run.model, x)
+        with torch.inference_mode():
+            evidence = run.model.log_prob(x)
+        error = torch.zeros_like(evidence)
+    else:
+        memory = 2**31 if x.is_cuda else MEMORY
+        scores = importance_pass(run.model, x, plan.samples, seed=plan.seed, memory=memory)
+        numbers = summarise(run.model, x, scores)
+        evidence, error = scores.evidence, scores.standard_error
     run.add_evaluation({"data": test.name, "seed": plan.seed, **numbers})
-    write_tensors(path / _SCORES, {"evidence": scores.evidence, "standard_error": scores.standard_error})
+    write_tensors(path / _SCORES, {"evidence": evidence, "standard_error": error})
     return {
         "status": run.history[-1]["status"],
         "epochs": run.history[-1]["epoch"],
         "seconds": sum(record["seconds"] for record in run.history),
         "parameters": sum(p.numel() for p in run.model.parameters()),
-        "likelihood": run.config.likelihood,
+        "likelihood": run.likelihood,
         "numbers": numbers,
     }
 

@@ -37,7 +37,7 @@ class Row:
         elbo_seed_error: Its standard error over seeds.
         gap: What importance sampling finds of the gap, nats a datum.
         bits_per_dim: The NLL in bits a cell.
-        active_units: Mean number of active units.
+        active_units: Mean number of active units; None for exact models, as the next.
         reconstruction_error: Mean squared error a cell.
         parameters: Numbers that were learned.
         epochs: Mean number of epochs done.
@@ -159,6 +159,9 @@ def _row(label: str, plan: Plan, found: Sequence[Outcome]) -> Row:
     def mean(key: str) -> float:
         return fmean(float(o.numbers[key]) for o in good)
 
+    def mean_if_there(key: str) -> float | None:
+        return mean(key) if all(o.numbers.get(key) is not None for o in good) else None
+
     def seed_error(key: str) -> float | None:
         return None if len(good) < 2 else stdev(float(o.numbers[key]) for o in good) / sqrt(len(good))
 
@@ -180,8 +183,8 @@ def _row(label: str, plan: Plan, found: Sequence[Outcome]) -> Row:
         elbo_seed_error=seed_error("elbo"),
         gap=mean("gap"),
         bits_per_dim=mean("bits_per_dim"),
-        active_units=mean("active_units"),
-        reconstruction_error=mean("reconstruction_error"),
+        active_units=mean_if_there("active_units"),
+        reconstruction_error=mean_if_there("reconstruction_error"),
         parameters=good[0].parameters,
         epochs=fmean(o.epochs for o in good),
         seconds=fmean(o.seconds for o in good),

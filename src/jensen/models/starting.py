@@ -1,0 +1,88 @@
+"""Where mixtures and Markov models begin: k-means++ with a few steps of k-means, all restarts at once."""
+
+from math import log
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jensen.models.rows import Columns, Rows, split_missing
+
+SUBSAMPLE = 10_000
+"""Data that the centres are sought on, at most (200 for each of K centres if that is more)."""
+
+
+def centres(
+    rows: Rows, spread: Columns, k: int, restarts: int, generator: torch.Generator, steps: int = 30
+) -> Float[Tensor, "r k d"]:
+    """Centres of clusters, in units of the columns' standard deviations about their means.
+
+    Each restart draws its centres by greedy k-means++ (candidates with probability proportional to the squared
+    distance from those drawn before; the one that brings the data nearest is kept) and takes some steps of k-means.
+    Missing cells count as their column's mean.
+
+    Args:
+        rows: Data.
+        spread: What ``columns`` said of them.
+        k: Number of centres K.
+        restarts: R.
+        generator: Of the draws.
+        steps: Of k-means.
+
+    Returns:
+        (R, K, D).
+
+    Source: k-means++: the advantages of careful seeding, 2007, https://dl.acm.org/doi/10.5555/1283383.1283494.
+    """
+    most = max(SUBSAMPLE, 200 * k)
+    chosen = np.arange(len(rows))
+    if len(rows) > most:
+        chosen = torch.randperm(len(rows), generator=generator)[:most].sort().values.numpy()
+    x = standardised(rows[chosen], spread)
+    norms = x.square().sum(1)
+    first = torch.randint(len(x), (restarts,), generator=generator)
+    found = x[first][:, None]
+    nearest = _distances(x, norms, found)[:, 0]
+    tried = 2 + int(log(k))
+    for _ in range(k - 1):
+        # Where all data are centres already, any will do.
+        weights = torch.where(nearest.sum(1, keepdim=True) > 0, nearest, 1.0)
+        drawn = torch.multinomial(weights, tried, replacement=True, generator=generator)
+        closer = torch.minimum(nearest[:, None], _distances(x, norms, x[drawn]))
+        best = closer.sum(2).argmin(1)
+        every = torch.arange(restarts)
+        found = torch.cat([found, x[drawn[every, best]][:, None]], 1)
+        nearest = closer[every, best]
+    for _ in range(steps):
+        label = _distances(x, norms, found).argmin(1)
+        member = torch.nn.functional.one_hot(label, k).to(x.dtype).mT
+        count = member.sum(2)
+        mean = (member.reshape(-1, len(x)) @ x).reshape(restarts, k, -1) / count.clamp(min=1)[..., None]
+        new = torch.where(count[..., None] > 0, mean, found)
+        if torch.equal(new, found):
+            break
+        found = new
+    return found
+
+
+def nearest_centre(
+    x: Float[Tensor, "n d"], spread: Columns, found: Float[Tensor, "r k d"]
+) -> Float[Tensor, "r k n"]:
+    """One for the nearest centre of each datum and zero for the others, (R, K, n)."""
+    scaled = standardised(x, spread)
+    label = _distances(scaled, scaled.square().sum(1), found).argmin(1)
+    return torch.nn.functional.one_hot(label, found.shape[1]).to(x.dtype).mT
+
+
+def standardised(x: Float[Tensor, "n d"], spread: Columns) -> Float[Tensor, "n d"]:
+    """Data in units of the columns' standard deviations about their means; missing cells are zero."""
+    unit = torch.where(spread.variance > 0, spread.variance, 1.0).sqrt()
+    return split_missing((x - spread.mean) / unit)[0]
+
+
+def _distances(x: Tensor, norms: Tensor, found: Tensor) -> Tensor:
+    """Squared distances, (R, K, n)."""
+    r, k, d = found.shape
+    inner = (found.reshape(-1, d) @ x.T).reshape(r, k, -1)
+    return (norms - 2 * inner + found.square().sum(-1)[..., None]).clamp(min=0)

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+import jensen as jn
+from cli.calling import Call
+
+X = load_iris().data
+GAPS = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
+
+
+@pytest.fixture
+def gaps(tmp_path: Path) -> Path:
+    path = tmp_path / "gaps.npy"
+    np.save(path, GAPS)
+    return path
+
+
+def test_the_commands_by_ppca(call: Call, gaps: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = call("fit", gaps, "--model", "ppca", "--out", run, "--set", "latent_dim=2", "--json").json
+    assert (result["model"], result["status"]) == ("ppca", "finished")
+    model = jn.load(run)
+    assert isinstance(model, jn.PPCA)
+    assert result["elbo"] == pytest.approx(model.score(GAPS), rel=1e-9)
+
+    numbers = call("evaluate", run, gaps, "--json").json
+    assert numbers["nll"] == pytest.approx(-model.score(GAPS), rel=1e-9)
+    assert (numbers["nll_standard_error"], numbers["gap"], numbers["n"]) == (0.0, 0.0, 150)
+
+    call("impute", run, gaps, "--out", tmp_path / "full.npy", "--json")
+    filled, missing = np.load(tmp_path / "full.npy"), np.isnan(GAPS)
+    np.testing.assert_array_equal(filled[~missing], GAPS[~missing])
+    np.testing.assert_allclose(filled, model.impute(GAPS))
+
+    call("score", run, gaps, "--out", tmp_path / "s.npy", "--json")
+    np.testing.assert_allclose(np.load(tmp_path / "s.npy"), model.score_samples(GAPS))
+    call("encode", run, gaps, "--out", tmp_path / "z.npy", "--json")
+    np.testing.assert_allclose(np.load(tmp_path / "z.npy"), model.transform(GAPS))
+    call("decode", run, tmp_path / "z.npy", "--out", tmp_path / "x.npy", "--json")
+    np.testing.assert_allclose(np.load(tmp_path / "x.npy"), model.reconstruct(GAPS), rtol=1e-5)
+    call("reconstruct", run, gaps, "--out", tmp_path / "r.npy", "--json")
+    np.testing.assert_allclose(np.load(tmp_path / "r.npy"), model.reconstruct(GAPS))
+    assert call("sample", run, "-n", 5, "--out", tmp_path / "d.npy", "--json").json["shape"] == [5, 4]
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "picture"),
+    [
+        ("ppca", [], "Explained variance"),
+        ("factor-analysis", ["latent_dim=1"], "Latents"),
+        ("mixture", ["covariance=diag"], "Responsibilities"),
+        ("hmm", [], "State paths"),
+    ],
+)
+def test_a_report_each(
+    call: Call, gaps: Path, tmp_path: Path, model: str, settings: list[str], picture: str
+) -> None:
+    run = tmp_path / "run"
+    options = [part for setting in settings for part in ("--set", setting)]
+    call("fit", gaps, "--model", model, "--out", run, "--epochs", 30, *options, "--json")
+    assert Path(call("report", run, "--json").json["report"]).exists()
+    page = (run / "report.html").read_text(encoding="utf8")
+    assert f"<h2>{picture}</h2>" in page
+    assert "<svg" in page
+    assert "nan" not in page.split("</style>")[1]
+    assert call("models", model, "--json").json[model]["options"]["epochs"]["description"]
+
+
+def test_a_table_with_gaps(call: Call, tmp_path: Path) -> None:
+    rows = [",".join("" if np.isnan(v) else f"{v}" for v in row) for row in GAPS]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,d", *rows]) + "\n", encoding="utf8")
+    call(
+        "fit",
+        tmp_path / "t.csv",
+        "--model",
+        "mixture",
+        "--set",
+        "covariance=diag",
+        "--out",
+        tmp_path / "run",
+        "--json",
+    )
+    call("impute", tmp_path / "run", tmp_path / "t.csv", "--out", tmp_path / "full.csv", "--json")
+    lines = (tmp_path / "full.csv").read_text(encoding="utf8").splitlines()
+    assert lines[0] == "a,b,c,d"
+    filled = np.array([[float(v) for v in line.split(",")] for line in lines[1:]])
+    np.testing.assert_allclose(filled[~np.isnan(GAPS)], GAPS[~np.isnan(GAPS)])
+
+
+def test_finished_runs_resume_to_themselves(call: Call, gaps: Path, tmp_path: Path) -> None:
+    words = ("fit", gaps, "--model", "ppca", "--out", tmp_path / "run", "--json")
+    first = call(*words).json
+    assert "holds a Run already" in call(*words).fault()
+    assert call(*words, "--resume").json["elbo"] == first["elbo"]
+
+
+def test_faults(call: Call, gaps: Path, tmp_path: Path) -> None:
+    assert "missing cells" in call("fit", gaps, "--model", "vae", "--out", tmp_path / "v").fault()
+    full = call("fit", gaps, "--model", "mixture", "--out", tmp_path / "m").fault()
+    assert "covariance_type='diag'" in full
+    call("fit", gaps, "--model", "mixture", "--set", "covariance=diag", "--out", tmp_path / "d", "--json")
+    assert "no latents" in call("reconstruct", tmp_path / "d", gaps, "--out", tmp_path / "r.npy").fault()
+    assert (
+        "did you mean" in call("fit", gaps, "--model", "ppca", "--set", "latentdim=2", "--out", "x").fault()
+    )
