@@ -1,0 +1,126 @@
+"""Recipes that are solved: what their Runs have in common with those that are trained, and where they differ."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jensen.data import from_array, load, split, stored, write
+from jensen.errors import ConfigError, DataError, RunError
+from jensen.evaluation import evaluate
+from jensen.runs import Run, Silent, compare, fit, prepared, snapshot
+
+X = np.random.default_rng(0).normal(size=(60, 3)) @ np.diag([3.0, 1.0, 0.3])
+DATASET = from_array(X, exact=True)
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.endings: list[BaseException | None] = []
+
+    def end(self, error: BaseException | None) -> None:
+        self.endings.append(error)
+
+
+def test_it_is_seen_while_it_grows_and_told_of_as_other_fits_are(tmp_path: Path) -> None:
+    told = Told()
+    run = fit(DATASET, "mixture", {"epochs": 3, "components": 2}, valid=0.2, folder=tmp_path, watcher=told)
+    assert told.endings == [None]
+    found = snapshot(tmp_path)
+    assert (found.state, found.recipe, found.epoch) == ("finished", "mixture", 3)
+    trained = fit(from_array(X), options={"epochs": 1, "hidden": 4}, valid=0.2)
+    assert set(run.about) == set(trained.about)
+    assert (run.about["valid"], run.about["processes"]) == ({"fraction": 0.2}, 1)
+    # Stopped by the number of iterations, the validation data are looked at all the same.
+    values = run.model.log_prob(run.prepare(split(DATASET, 0.2, 0)[1]))
+    assert run.history[-1]["valid"]["elbo"] == pytest.approx(float(values.mean()))
+
+
+def test_what_breaks_it_is_told_and_lets_the_folder_go(tmp_path: Path) -> None:
+    class Breaker(Told):
+        def step(self, data: int) -> None:
+            raise OverflowError("enough")
+
+    told = Breaker()
+    with pytest.raises(OverflowError):
+        fit(DATASET, "ppca", folder=tmp_path, watcher=told)
+    assert isinstance(told.endings[0], OverflowError)
+    assert snapshot(tmp_path).state == "failed"
+    assert fit(DATASET, "ppca", folder=tmp_path, resume=True).history[-1]["status"] == "finished"
+
+
+def test_a_folder_is_fitted_by_one_only(tmp_path: Path) -> None:
+    class Another(Silent):
+        def step(self, data: int) -> None:
+            with pytest.raises(RunError, match="right now"):
+                fit(DATASET, "ppca", folder=tmp_path, resume=True)
+
+    fit(DATASET, "ppca", folder=tmp_path, watcher=Another())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"latent_dim": 1}, "option latent_dim is 2"), ({"solver": "em"}, "option solver")],
+)
+def test_resuming_with_other_options(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    fit(DATASET, "ppca", folder=tmp_path)
+    with pytest.raises(RunError, match=message):
+        fit(DATASET, "ppca", change, folder=tmp_path, resume=True)
+
+
+def test_what_the_data_decide_may_be_resumed(tmp_path: Path) -> None:
+    first = fit(DATASET, "ppca", {"latent_dim": "laplace"}, folder=tmp_path)
+    again = fit(DATASET, "ppca", {"latent_dim": "laplace"}, folder=tmp_path, resume=True)
+    assert again.config.latent_dim == first.config.latent_dim
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="without torchrun"):
+        fit(DATASET, "ppca", device="cpu")
+
+
+def test_data_on_disk_are_judged_by_blocks_and_not_fitted(tmp_path: Path) -> None:
+    write(tmp_path / "x.npy", X.astype(np.float32))
+    on_disk = stored(tmp_path / "x.npy", block_rows=16)
+    with pytest.raises(DataError, match="load it"):
+        fit(on_disk, "ppca")
+    run = fit(load(tmp_path / "x.npy", exact=True), "ppca")
+    whole = evaluate(run.model, run.prepare(on_disk.load()))
+    by_parts = evaluate(run.model, prepared(run, on_disk))
+    assert by_parts == pytest.approx(whole, rel=1e-12)
+    assert whole["elbo"] == pytest.approx(run.history[-1]["train"]["elbo"], rel=1e-9)
+
+
+def test_shards_keep_their_missing_cells(tmp_path: Path) -> None:
+    gaps = X.copy()
+    gaps[3, 1] = gaps[40, 0] = np.nan
+    np.save(tmp_path / "a.npy", gaps[:30])
+    np.save(tmp_path / "b.npy", gaps[30:])
+    np.testing.assert_array_equal(load(tmp_path, exact=True).x, gaps)
+    np.save(tmp_path / "c.npy", gaps[:, :2])
+    with pytest.raises(DataError, match="one form"):
+        load(tmp_path, exact=True)
+
+
+def test_compared_with_a_model_that_is_trained(tmp_path: Path) -> None:
+    found = compare(
+        from_array(X),
+        ["ppca", "mixture", "linear-vae"],
+        tmp_path,
+        seeds=1,
+        epochs=2,
+        samples=5,
+        model_options={"mixture": {"covariance": "diag"}},
+    )
+    rows = {row.label: row for row in found.rows}
+    assert all(row.density and not row.errors for row in rows.values())
+    run = Run.load(tmp_path / "ppca-seed-0")
+    (kept,) = run.evaluations
+    assert rows["ppca"].nll == kept["nll"]
+    assert (rows["ppca"].gap, rows["ppca"].nll_sampling_error, rows["ppca"].active_units) == (0.0, 0.0, None)
+    from jensen.report import write_comparison
+
+    page = write_comparison(found).read_text()
+    assert "mixture" in page
+    assert "ppca" in page
