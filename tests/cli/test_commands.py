@@ -283,6 +283,6 @@ def test_evaluate_with_the_gap(call: Call, digits_folder: Path, few: Path) -> No
     assert out["gap_total"] == pytest.approx(out["gap_data_ais"] - out["gap_data_elbo"])
     (kept,) = Run.load(digits_folder).evaluations
     assert kept["gap_simulated_upper"] == out["gap_simulated_upper"]
-    assert "gap_total" not in call("evaluate", digits_folder, few, "--json").json
+    assert "gap_n" not in call("evaluate", digits_folder, few, "--json").json
     assert "--gap-data" in call("evaluate", digits_folder, few, "--gap-data", 0).err
     (digits_folder / "evaluations.json").unlink()

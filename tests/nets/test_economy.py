@@ -82,6 +82,7 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_network_is_the_network() -> None:
     plain, fast = network(), compiled(network())
     x = torch.randn(20, *SHAPE, generator=torch.Generator().manual_seed(0))

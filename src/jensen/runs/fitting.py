@@ -140,6 +140,8 @@ def fit(
         run.model.eval()
         if keeper is not None:
             keeper.finish()
+        # None leaves before all of them are done.
+        engine.wait()
     except BaseException as error:
         if keeper is not None and isinstance(error, DataError):
             keeper.keep(last=True)

@@ -1,5 +1,6 @@
 """Where a fit runs: the device, and the processes that share it, by way of Lightning Fabric."""
 
+import atexit
 import logging
 import os
 from collections.abc import Callable
@@ -200,4 +201,12 @@ def engine(device: str) -> Engine:
 @cache
 def _together(device: torch.device) -> Together:
     """The one group of processes that there is in this process's life, however many fits it makes."""
-    return Together(device)
+    together = Together(device)
+    # Left to the end of Python, the threads that exchange data may find their sockets closed and abort the process.
+    atexit.register(_leave)
+    return together
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
