@@ -1,9 +1,9 @@
 """NLL of a VAE on static MNIST: 784-400-z40-400-784, default recipe, 5,000 importance samples, all test images.
 
 Run it seed by seed; results are merged into benchmarks/results/mnist_static.json. The recipe is the default one, chosen
-by the validation images of this set alone. JENSEN_DATA has to name the folder with the data set, or it is fetched. With
---pythae, the path of the Python of the peers' environment, it also takes the time of an epoch of Pythae's trainer in turn
-with jensen's, and from it that of Pythae's 500 epochs.
+by the validation images of this set alone. JENSEN_DATA has to name the folder with the data set, or it is fetched.
+With --pythae, the path of the Python of the peers' environment, it also takes the time of an epoch of Pythae's trainer
+in turn with jensen's, and from it that of Pythae's 500 epochs.
 """
 
 import argparse
