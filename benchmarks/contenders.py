@@ -23,6 +23,7 @@ from jensen.seeding import seeded
 from jensen.training import ArrayBatches, Settings, Training
 
 PIXELS, HIDDEN, LATENT = 784, 400, 40
+LAYERS = ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENT), (LATENT, HIDDEN), (HIDDEN, PIXELS))
 BATCH = 100
 LEARNING_RATE = 1e-3
 BARE_FEATURES: dict[str, Any] = {
@@ -61,6 +62,21 @@ def encoder() -> nn.Sequential:
 
 def decoder() -> nn.Sequential:
     return nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, PIXELS))
+
+
+def products(batch: int) -> tuple[Callable[[], None], int]:
+    """All matrix products of a step, and their operations: forward, by weights, by inputs but the first layer's."""
+    layers = [(torch.randn(batch, i), torch.randn(o, i), torch.randn(batch, o)) for i, o in LAYERS]
+
+    def work() -> None:
+        for number, (x, weight, gradient) in enumerate(layers):
+            x @ weight.T
+            gradient.T @ x
+            if number > 0:
+                gradient @ weight
+
+    forward = [2 * batch * i * o for i, o in LAYERS]
+    return work, 3 * sum(forward) - forward[0]
 
 
 def bare(dataset: Dataset) -> Epoch:

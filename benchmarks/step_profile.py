@@ -12,28 +12,12 @@ from typing import Any
 import torch
 
 from common import keep, timed
-from contenders import BATCH, HIDDEN, LATENT, PIXELS, assemble, images
+from contenders import BATCH, assemble, images, products
 from jensen.distributions import closed_form_kl
 from jensen.recipes import RECIPES
 from jensen.training import ArrayBatches, Progress, Settings, Training
 
-LAYERS = ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENT), (LATENT, HIDDEN), (HIDDEN, PIXELS))
 START = Progress(0, 0.0, 0.0)
-
-
-def products(batch: int) -> tuple[Callable[[], None], int]:
-    """All matrix products of a step, and their floating-point operations: forward, by weights, by inputs."""
-    layers = [(torch.randn(batch, i), torch.randn(o, i), torch.randn(batch, o)) for i, o in LAYERS]
-
-    def work() -> None:
-        for number, (x, weight, gradient) in enumerate(layers):
-            x @ weight.T
-            gradient.T @ x
-            if number > 0:
-                gradient @ weight
-
-    forward = [2 * batch * i * o for i, o in LAYERS]
-    return work, 3 * sum(forward) - forward[0]
 
 
 def parts(training: Training, batch_size: int) -> dict[str, Callable[[], object]]:

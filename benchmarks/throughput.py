@@ -5,7 +5,6 @@ Run it with the peers' Python; with another one it measures jensen and the bare 
 
 import argparse
 import statistics
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,41 +14,19 @@ from common import in_turn, keep, ratio, timed
 from contenders import (
     BARE_FEATURES,
     BATCH,
-    HIDDEN,
-    LATENT,
-    PIXELS,
     Epoch,
     bare,
     have,
     images,
     jensen,
+    products,
     pyro,
     pythae,
 )
 from jensen.data import Dataset
 
-LAYERS = ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENT), (LATENT, HIDDEN), (HIDDEN, PIXELS))
 TARGETS = {"bare": 1.0, "pythae": 1.2, "pyro": 2.0}
 """Least ratio of jensen's throughput with equal features to each one's."""
-
-
-def step_products() -> Callable[[], None]:
-    """All matrix products of a step: forward, by the weights, by the inputs (not those of the first layer)."""
-    layers = [(torch.randn(BATCH, i), torch.randn(o, i), torch.randn(BATCH, o)) for i, o in LAYERS]
-
-    def products() -> None:
-        for number, (x, weight, gradient) in enumerate(layers):
-            x @ weight.T
-            gradient.T @ x
-            if number > 0:
-                gradient @ weight
-
-    return products
-
-
-def step_flops() -> int:
-    forward = [2 * BATCH * i * o for i, o in LAYERS]
-    return 3 * sum(forward) - forward[0]
 
 
 def profiled_share(epoch: Epoch) -> float:
@@ -83,8 +60,8 @@ def contenders(dataset: Dataset) -> dict[str, Epoch]:
 def measure(dataset: Dataset, rounds: int) -> dict[str, Any]:
     """All figures, of contenders and of the products alone, taken in turn."""
     racing = contenders(dataset)
-    products, steps = step_products(), -(-len(dataset) // BATCH)
-    racing["products alone"] = lambda: len(dataset) / timed(lambda: [products() for _ in range(steps)])
+    (work, flops), steps = products(BATCH), -(-len(dataset) // BATCH)
+    racing["products alone"] = lambda: len(dataset) / timed(lambda: [work() for _ in range(steps)])
     figures = in_turn(racing, rounds)
     medians = {name: statistics.median(values) for name, values in figures.items()}
     return {
@@ -94,8 +71,8 @@ def measure(dataset: Dataset, rounds: int) -> dict[str, Any]:
         "jensen_defaults_over": {name: ratio(figures, "jensen, defaults", name) for name in figures},
         "targets": TARGETS,
         "products": {
-            "flops_per_step": step_flops(),
-            "gigaflops_alone": step_flops() * medians["products alone"] / BATCH / 1e9,
+            "flops_per_step": flops,
+            "gigaflops_alone": flops * medians["products alone"] / BATCH / 1e9,
             "share_of_jensen_step": ratio(figures, "jensen", "products alone"),
             "share_of_bare_step": ratio(figures, "bare", "products alone"),
             "profiled_share_of_jensen_step": profiled_share(racing["jensen"]),
