@@ -278,6 +278,7 @@ def test_evaluate_with_the_gap(call: Call, digits_folder: Path, few: Path) -> No
     # The gap of few data; its numbers are printed, kept, and drawn in the report.
     out = call("evaluate", digits_folder, few, "--samples", 3, "--gap", "--gap-data", 2, "--json").json
     assert out["gap_n"] == 2
+    assert out["gap_amortisation"] is not None
     assert out["gap_curve_samples"][0] == 1
     assert len(out["gap_curve_data"]) == len(out["gap_curve_samples"])
     assert out["gap_total"] == pytest.approx(out["gap_data_ais"] - out["gap_data_elbo"])

@@ -19,7 +19,7 @@ from jensen.recipes import RECIPES
 from jensen.runs import Run, default_fraction, prepared, was_streamed
 from jensen.seeding import seeded
 
-DEMO = {"hidden": (256,), "latent_dim": 16, "epochs": 300, "batch_size": 50}
+DEMO = {"hidden": (256,), "latent_dim": 16, "epochs": 300, "batch_size": 50, "learning_rate": 2e-3}
 
 
 def fit(

@@ -7,10 +7,10 @@ from typing import cast
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Distribution, MultivariateNormal
 
 from jensen.bounds import Draw, elbo
-from jensen.distributions import CoupledNormal
+from jensen.distributions import CoupledNormal, DiagonalNormal, diagonal_normal
 from jensen.errors import BoundError, ConfigError, ShapeError
 from jensen.evaluation.annealing import OnPart
 from jensen.evaluation.joint import check_continuous
@@ -72,7 +72,7 @@ def _normal_start(n: int, dim: int) -> Parameters:
 def _normal(p: Parameters, centre: Tensor, factor: Tensor) -> Distribution:
     scale = factor.diagonal(dim1=-2, dim2=-1)
     loc = centre + scale * p["shift"]
-    return Independent(Normal(loc, scale * p["log_stretch"].exp(), validate_args=False), 1)
+    return DiagonalNormal(loc, scale.log() + p["log_stretch"])
 
 
 def _full_start(n: int, dim: int) -> Parameters:
@@ -120,7 +120,7 @@ FAMILIES: Registry[_Family] = Registry(
 
 def family_of(q: Distribution) -> str | None:
     """The name of the family that a posterior belongs to; None if it is none of ours."""
-    if isinstance(q, Independent) and type(q.base_dist) is Normal and q.reinterpreted_batch_ndims == 1:
+    if diagonal_normal(q) is not None:
         return "normal"
     return "full-normal" if isinstance(q, MultivariateNormal) else None
 
