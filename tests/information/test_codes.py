@@ -83,7 +83,9 @@ def test_arithmetic_codes_cost_at_most_two_bits_more_than_the_surprisal(p, n: in
 
 def test_no_arithmetic_code_begins_another() -> None:
     code = ArithmeticCode({"a": 0.6, "b": 0.3, "c": 0.1})
-    PrefixCode({message: code.encode(message) for message in product("abc", repeat=4)})
+    words = {message: code.encode(message) for message in product("abc", repeat=4)}
+    assert len(words) == 81
+    assert not any(a != b and words[b].startswith(words[a]) for a in words for b in words)
 
 
 def test_a_long_message_comes_near_the_entropy() -> None:

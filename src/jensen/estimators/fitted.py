@@ -1,5 +1,6 @@
 """What the faces of the exact models share."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from jensen.seeding import seeded
 Array = NDArray[Any]
 
 
-class ExactEstimator(DensityMixin, BaseEstimator):
+class ExactEstimator(DensityMixin, BaseEstimator, ABC):
     """Fitting, densities, draws and saving of models whose answers are exact; faces add what is their own."""
 
     recipe_name: str
@@ -29,9 +30,9 @@ class ExactEstimator(DensityMixin, BaseEstimator):
     lower_bound_: float
     lower_bounds_: Array
 
+    @abstractmethod
     def _options(self) -> dict[str, Any]:
         """The recipe's options, from the parameters."""
-        raise NotImplementedError
 
     def _adopt(self, run: Run) -> Any:
         """Takes a fitted Run, and what attributes tell of it."""

@@ -130,8 +130,14 @@ def fit(
     )
     if folder is not None:
         keeper = Keeper(run, training, make_folder(folder), resume=resume)
+    _train(run, training, len(dataset), watcher, keeper)
+    return run
+
+
+def _train(run: Run, training: Training, data: int, watcher: Watcher, keeper: Keeper | None) -> None:
+    """Goes through the epochs: the history grows, the watcher is told, the Run is kept."""
     try:
-        watcher.start(run, len(dataset), training.settings.epochs, training.epoch)
+        watcher.start(run, data, training.settings.epochs, training.epoch)
         for epoch in training.run():
             run.history.append(_record(epoch))
             watcher.epoch(epoch)
@@ -141,7 +147,7 @@ def fit(
         if keeper is not None:
             keeper.finish()
         # None leaves before all of them are done.
-        engine.wait()
+        training.engine.wait()
     except BaseException as error:
         if keeper is not None and isinstance(error, DataError):
             keeper.keep(last=True)
@@ -154,7 +160,6 @@ def fit(
     finally:
         if keeper is not None:
             keeper.release()
-    return run
 
 
 def _processor(recipe: str, device: str) -> Engine:
