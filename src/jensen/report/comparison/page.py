@@ -1,6 +1,5 @@
 """The HTML page of a comparison."""
 
-from importlib.resources import files
 from pathlib import Path
 
 from jensen.errors import RunError
@@ -8,7 +7,7 @@ from jensen.report.comparison.curves import curves
 from jensen.report.comparison.material import gather
 from jensen.report.comparison.pictures import latents, reconstructions, samples
 from jensen.report.comparison.tables import differences, fits, footnotes, models, repeat, summary, title
-from jensen.report.markup import Markup, join, tag
+from jensen.report.page import around
 from jensen.runs import Comparison
 from jensen.runs.storage import write_bytes
 
@@ -30,23 +29,7 @@ def build_comparison(comparison: Comparison) -> str:
     """
     material = gather(comparison)
     sections = [section for make in SECTIONS if (section := make(material)) is not None]
-    links = [tag("li", tag("a", section.title, href=f"#{section.identifier}")) for section in sections]
-    style = Markup(files("jensen.report").joinpath("page.css").read_text(encoding="utf8"))
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="generator", content="jensen"),
-        tag("title", title(material)),
-        tag("style", style),
-    )
-    body = tag(
-        "main",
-        summary(material),
-        tag("nav", tag("ul", *links), aria_label="Contents"),
-        *(tag("section", tag("h2", s.title), s.body, id=s.identifier) for s in sections),
-    )
-    return "<!DOCTYPE html>\n" + join(tag("html", head, tag("body", body), lang="en")) + "\n"
+    return around(title(material), summary(material), sections)
 
 
 def write_comparison(comparison: Comparison) -> Path:
