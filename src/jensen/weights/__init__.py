@@ -1,0 +1,1 @@
+"""Posteriors over the weights of a user's own torch network."""
