@@ -53,7 +53,7 @@ class Parameter:
         """The value and log |d value / d coordinates|, in nats, of coordinates (size,)."""
         bijection = self.transform(before)
         coordinates = coordinates.reshape(self.unconstrained)
-        value: Tensor = bijection(coordinates)
+        value: Any = bijection(coordinates)
         return value, bijection.log_abs_det_jacobian(coordinates, value).sum()
 
     def inverse(self, value: Tensor, before: Parameters) -> Tensor:

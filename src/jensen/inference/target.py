@@ -352,7 +352,7 @@ def _rows(data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def _scalar(result: Any) -> Tensor:
     if not isinstance(result, Tensor):
         raise FitError(
-            f"log_joint has to return a torch scalar, got {type(result).__name__}; without a tensor there is no gradient"
+            f"log_joint has to return a torch scalar, got {type(result).__name__}: no gradient without one"
         )
     if result.numel() != 1:
         raise FitError(
