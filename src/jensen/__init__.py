@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jensen import (
         bounds,
         data,
+        diagnostics,
         distributions,
         evaluation,
         inference,
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 _ROOMS = (
     "bounds",
     "data",
+    "diagnostics",
     "distributions",
     "evaluation",
     "inference",
@@ -67,6 +69,7 @@ __all__ = [
     "HiddenMarkovModel",
     "bounds",
     "data",
+    "diagnostics",
     "distributions",
     "evaluation",
     "inference",
