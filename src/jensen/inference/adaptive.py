@@ -22,6 +22,13 @@ GOOD_K, GOOD_SHARE = 0.45, 0.85
 """Nothing is gained by going on beyond these."""
 
 
+STEADY_K = 0.6
+"""A k-hat below this stays reliable when it is estimated again."""
+
+PATIENCE = 4
+"""Rounds without a better one, after which adaptation ends."""
+
+
 @dataclass(frozen=True)
 class Round:
     """What one round of draws showed of the mixture that they came from.
@@ -38,8 +45,8 @@ class Round:
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """Reliable ones first, then by the share."""
-        return (self.pareto_k < 0.6, self.share)
+        """Steady ones first, then by the share."""
+        return (self.pareto_k < STEADY_K, self.share)
 
 
 def adapt(
@@ -80,7 +87,8 @@ def adapt(
         smoothed, k = psis(log_weights)
         done.append(Round(mixture, float(k), float(kish_size(smoothed)) / draws))
         good = done[-1].pareto_k < GOOD_K and done[-1].share > GOOD_SHARE
-        stalled = number > 2 and max(r.rank for r in done[-2:]) <= max(r.rank for r in done[:-2])
+        ranks = [round_.rank for round_ in done]
+        stalled = number >= PATIENCE and max(ranks) not in ranks[-PATIENCE:]
         if good or stalled:
             break
         heat = _tempered(smoothed, min(SHARE * target.dim, draws / 4))
@@ -93,6 +101,11 @@ def adapt(
         for _ in range(updates):
             mixture = _update(points, weights, mixture)
     return done
+
+
+def replaced(mixture: StudentMixture, dof: float) -> StudentMixture:
+    """The mixture with other degrees of freedom."""
+    return StudentMixture(mixture.weights, mixture.locs, mixture.scale_trils, dof)
 
 
 def finite(log_weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

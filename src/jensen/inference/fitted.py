@@ -23,7 +23,7 @@ POOL = 4000
 BLOCK = 100
 """Draws that a weighted one is picked among, at least: the bound of the resampled posterior is that of so many."""
 
-LEAST_SHARE = 0.1
+LEAST_SHARE = 0.15
 """Of the draws, effective ones, below which weights aren't trusted whatever their tail."""
 
 
