@@ -78,7 +78,7 @@ class Batched:
         try:
             with unvalidated():
                 return record(points, recordable=not self.loop)
-        except torch.linalg.LinAlgError:
+        except torch._C._LinAlgError:
             # One matrix that has no Cholesky factor fails the whole call: halves find the point, which has no density.
             if len(points) == 1:
                 return points.new_full((1,), -torch.inf), torch.zeros_like(points)
