@@ -91,7 +91,7 @@ def adapt(
         stalled = number >= PATIENCE and max(ranks) not in ranks[-PATIENCE:]
         if good or stalled:
             break
-        heat = _tempered(smoothed, min(SHARE * target.dim, draws / 4))
+        heat = _tempered(smoothed, min(float(SHARE * target.dim), draws / 4))
         weights = (heat * smoothed).softmax(0)
         if len(mixture.weights) < components and (heat == 1.0 or number >= 2):
             mixture = _scattered(points, weights, mixture, components)

@@ -153,9 +153,9 @@ class Fit:
             raise ConfigError("ArviZ isn't installed; pip install 'jensen[diagnostics]'") from None
         values = self.sample(draws, seed=seed)
         attributes = {"inference_library": "jensen", "method": self.method, "pareto_k": self.pareto_k}
-        return arviz.from_dict(
-            {name: value[None].numpy() for name, value in values.items()}, attrs=attributes
-        )
+        found = arviz.from_dict({name: value[None].numpy() for name, value in values.items()})
+        found.posterior.attrs.update(attributes)
+        return found
 
 
 def judged(

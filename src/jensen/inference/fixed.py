@@ -18,7 +18,7 @@ from jensen.inference.target import Target
 DRAWS = 64
 
 WIDE = 1e8
-"""A standard deviation above this has run away."""
+"""Draws farther than this from the centre have run away."""
 
 STEP = 1e-3
 """Of the family's parameters, in units of its frame, for the Hessian of the bound."""
@@ -134,7 +134,8 @@ def fit_fixed(
     bound.assign(end.points[0])
     family.requires_grad_(False)
     with torch.no_grad():
-        wide = (family.draw(noise).points.std(0) > WIDE).nonzero()[:, 0].tolist()
+        reach = (family.draw(noise).points - family.draw(0 * noise).points).abs().amax(0)
+    wide = (~(reach < WIDE)).nonzero()[:, 0].tolist()
     if wide:
         names = ", ".join(target.coordinates[index] for index in wide[:5])
         raise FitError(

@@ -67,7 +67,8 @@ class _Recorder(Dispatch):
 def record(function: Values, argument: Tensor) -> Callable[[Tensor], Any]:
     """Runs a function once and gives one that does the same operations on any tensor of the same shape.
 
-    What a Python branch has decided, it has decided for good. Tensors other than the argument and what is made of it
+    What a Python branch has decided, it has decided for good. A factorisation that fails for some rows of the argument
+    (a matrix that isn't positive definite) doesn't raise: it gives -inf in results (n,) and zero in others. Tensors other than the argument and what is made of it
     stay as they are.
 
     Args:
@@ -89,7 +90,12 @@ def record(function: Values, argument: Tensor) -> Callable[[Tensor], Any]:
         # A copy, so that each result is one of an operation.
         given = [x.clone() for x in function(argument)]
     results = [recorder.number(x) for x in given]
-    operations = _needed(recorder.operations, results)
+    checks = [
+        args[0].number
+        for func, args, _, _ in recorder.operations
+        if func is torch.ops.aten._linalg_check_errors.default and args[0].number not in recorder.constants
+    ]
+    operations = _needed(recorder.operations, [*results, *checks])
 
     def replay(x: Tensor) -> tuple[Tensor, ...]:
         values: dict[int, Any] = {**recorder.constants, 0: x}
@@ -101,13 +107,22 @@ def record(function: Values, argument: Tensor) -> Callable[[Tensor], Any]:
             args, kwargs = tree_map(filled, (args, kwargs))
             made = zip(numbers, tree_leaves(func(*args, **kwargs)), strict=True)
             values.update((number, value) for number, value in made if number is not None)
-        return tuple(values[number] for number in results)
+        failed = [(values[number] != 0).reshape(len(x), -1).any(1) for number in checks]
+        return tuple(_without(values[number], failed) for number in results)
 
     with torch.no_grad(), warnings.catch_warnings():
         # Torch calls its interpreter deprecated in favour of a compiler that takes many seconds to start.
         warnings.simplefilter("ignore")
         traced: Any = torch.jit.trace(_Replay(replay).eval(), argument, check_trace=False)
         return torch.jit.freeze(traced)
+
+
+def _without(result: Tensor, failed: list[Tensor]) -> Tensor:
+    """A result (n, ...) where factorisations have failed at some points: their density is zero, without a slope."""
+    for wrong in failed:
+        wrong = wrong.reshape(-1, *[1] * (result.ndim - 1))
+        result = torch.where(wrong, -torch.inf if result.ndim == 1 else 0.0, result)
+    return result
 
 
 class _Replay(torch.nn.Module):

@@ -15,6 +15,9 @@ from jensen.inference.target import Target
 STEP = 1e-4
 """Of a coordinate, for differences of gradients."""
 
+ENDLESS = 1e4
+"""A density that is the same at this distance along a flat direction isn't integrable."""
+
 SAME = 0.5
 """Modes nearer than this, in standard deviations, are one."""
 
@@ -71,7 +74,9 @@ def hessian(
 
 
 def scale_from(precision: Float[Tensor, "dim dim"]) -> tuple[Float[Tensor, "dim dim"], bool]:
-    """Cholesky factor of a precision's inverse, and whether it was positive definite; else flat directions get one."""
+    """Cholesky factor of a precision's inverse, and whether it was positive definite; flat directions get one."""
+    if not bool(torch.isfinite(precision).all()):
+        return torch.eye(len(precision), dtype=precision.dtype), False
     values, vectors = torch.linalg.eigh(precision)
     definite = bool((values > 1e-10 * values.abs().max()).all())
     if not definite:
@@ -96,7 +101,7 @@ def find_modes(
         The modes that matter, and what was wrong with the searches that found none, or None.
 
     Raises:
-        FitError: If the density grows without bound.
+        FitError: If the density grows without bound, or doesn't fall in some direction.
     """
     end = ascend(target.value_and_gradient, starts, evaluations=evaluations)
     if bool((end.values > 1e12).any()):
@@ -124,9 +129,28 @@ def find_modes(
 def _mode(target: Target, point: Tensor, value: float) -> Mode:
     if target.dim > LARGEST_HESSIAN:
         return Mode(point, torch.ones_like(point), value, definite=True)
-    scale_tril, definite = scale_from(-hessian(target.value_and_gradient, point))
+    curvature = hessian(target.value_and_gradient, point)
+    scale_tril, definite = scale_from(-curvature)
+    if not definite:
+        _refuse_endless(target, point, value, curvature)
     log_mass = value + float(scale_tril.diagonal().log().sum()) + 0.5 * target.dim * log(2 * pi)
     return Mode(point, scale_tril, log_mass, definite)
+
+
+def _refuse_endless(target: Target, point: Tensor, value: float, curvature: Tensor) -> None:
+    """Raises if the density hardly falls far along a direction in which it is flat at a mode."""
+    if not bool(torch.isfinite(curvature).all()):
+        return
+    values, vectors = torch.linalg.eigh(-curvature)
+    flat = vectors.T[values <= 1e-6 * values.abs().max()]
+    ends = torch.stack([point + ENDLESS * flat, point - ENDLESS * flat])
+    there = target.plain_log_prob(ends.reshape(-1, target.dim)).reshape(2, -1)
+    for direction in flat[((there > value - 0.5).any(0)).nonzero()[:, 0]]:
+        names = ", ".join(target.coordinates[i] for i in (direction.abs() > 0.1).nonzero()[:, 0].tolist()[:5])
+        raise FitError(
+            f"the posterior spreads without end along {names}: the density is the same {ENDLESS:g} away, so it looks "
+            "improper; give these parameters proper priors, or fix one of them"
+        )
 
 
 def _distance(point: Tensor, mode: Mode) -> float:
