@@ -27,6 +27,8 @@ from jensen.inference.factor_graph import (
     tree_reweighted,
     variational_free_energy,
 )
+from jensen.inference.fit import METHODS, Method, fit
+from jensen.inference.fitted import Fit
 from jensen.inference.parameters import (
     Parameter,
     cholesky_correlation,
@@ -38,11 +40,13 @@ from jensen.inference.parameters import (
     real,
     simplex,
 )
+from jensen.inference.summary import Summary
 from jensen.inference.target import Target
 
 __all__ = [
     "CRITICAL_COUPLING",
     "LARGEST_TABLE",
+    "METHODS",
     "BayesianNetwork",
     "BeliefPropagation",
     "Beliefs",
@@ -50,9 +54,12 @@ __all__ = [
     "Exact",
     "Factor",
     "FactorGraph",
+    "Fit",
     "Group",
     "MeanField",
+    "Method",
     "Parameter",
+    "Summary",
     "Target",
     "TreeReweighted",
     "belief_propagation",
@@ -60,6 +67,7 @@ __all__ = [
     "enumerated_log_z",
     "exact",
     "exact_log_z",
+    "fit",
     "interval",
     "ising_grid",
     "ising_log_z",

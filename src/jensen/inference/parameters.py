@@ -24,7 +24,7 @@ from jensen.errors import ConfigError
 Parameters = Mapping[str, Tensor]
 """Values of parameters by their names."""
 
-Bound = float | Tensor | Callable[[Parameters], Tensor]
+Bound = int | float | Tensor | Callable[[Parameters], Tensor]
 """A number, a tensor that broadcasts to the parameter, or a function of the parameters named before it."""
 
 

@@ -18,7 +18,7 @@ from jensen.seeding import seeded
 LogJoint = Callable[[dict[str, Tensor]], Tensor]
 
 STARTS = 20
-"""Attempts for each starting point, at shrinking distances from the origin."""
+"""Attempts for each starting point, the second half at shrinking distances from the origin."""
 
 
 class Target:
@@ -198,11 +198,14 @@ class Target:
             wrong = ~torch.isfinite(values)
             if not wrong.any():
                 return points
-            points = torch.where(wrong[:, None], draws[attempt] * 0.7**attempt, points)
+            nearer = 0.7 ** max(0, attempt - STARTS // 2)
+            points = torch.where(wrong[:, None], nearer * draws[attempt], points)
             values = self.plain_log_prob(points)
-        if torch.isfinite(values).all():
-            return points
-        value = float(values[~torch.isfinite(values)][0])
+        finite = torch.isfinite(values)
+        if finite.any():
+            # Copies of points that were found, for those that were not.
+            return points[finite][torch.arange(n) % int(finite.sum())]
+        value = float(values[0])
         raise FitError(
             f"the log-joint is {value} at every starting point that was tried, within 2 of the origin of the "
             "unconstrained coordinates: give init, a dict with a value of each parameter where it is finite, or look "
