@@ -117,7 +117,7 @@ class GaussianMixture(_Mixture):
         """Fits the mixture.
 
         Args:
-            X: Data (n, ...); NaN where a cell is missing, with covariance_type "diag", "spherical" or "unit".
+            X: Data (n, ...); NaN where a cell is missing.
             y: Ignored.
 
         Returns:

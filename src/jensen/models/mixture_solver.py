@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jensen.errors import DataError
-from jensen.models.families import Family, WeightFamily
+from jensen.models.families import Completes, Family, WeightFamily, scored
 from jensen.models.mixture import Mixture
 from jensen.models.progress import Iteration
-from jensen.models.rows import Columns, Rows, columns, split_missing
+from jensen.models.rows import Columns, Rows, columns, covariance, split_missing
 from jensen.models.starting import centres, nearest_centre
 
 SMALLEST_CHUNK = 64
@@ -72,16 +72,16 @@ def bound_and_statistics(
     flat = coefficients.reshape(r * k, f)
     total = statistics.new_zeros(r)
     new = torch.zeros(r * k, f, dtype=statistics.dtype)
-    for x in _small(rows, f + 2 * r * k):
-        features = components.features(*split_missing(x))
-        logits = (flat @ features).reshape(r, k, -1)
+    for x, observed in _small(rows, f + 2 * r * k, r * k if isinstance(components, Completes) else 0):
+        given = scored(components, flat, x, observed)
+        logits = given.logits.reshape(r, k, -1)
         # Written out: logsumexp and softmax share their exponentials.
         top = logits.amax(1, keepdim=True)
         shares = logits.sub_(top).exp_()
         sums = shares.sum(1, keepdim=True)
         total += (sums.log() + top).sum((1, 2))
         shares /= sums
-        new.addmm_(shares.reshape(r * k, -1), features.T)
+        new += given.statistics(shares.reshape(r * k, -1))
     prior = components.negative_kl(statistics) + weights.negative_kl(statistics[..., -1])
     return total + prior, new.reshape(r, k, f)
 
@@ -105,13 +105,11 @@ def climb(
         A record for each pass over the data, of the best start.
 
     Raises:
-        DataError: If there are too few data, or cells are missing that the family needs.
+        DataError: If a column has no observed cell, or the data are too far from all components.
     """
     components, weights = mixture.components, mixture.weight_family
     spread = columns(rows)
-    if spread.missing and not components.takes_missing:
-        components.features(torch.zeros(1, rows.dim, dtype=torch.float64), torch.zeros(1, rows.dim).bool())
-    components.prepare(spread, _covariance(rows, spread, components))
+    components.prepare(spread, covariance(rows, spread) if components.needs_covariance else None)
     statistics = _start(mixture, rows, spread, settings.restarts, generator)
     previous = torch.full((settings.restarts,), -torch.inf, dtype=torch.float64)
     best = -torch.inf
@@ -165,21 +163,26 @@ def _start(
     found = centres(rows, spread, mixture.count, restarts, generator)
     f = mixture.components.feature_count
     total = torch.zeros(restarts * mixture.count, f, dtype=torch.float64)
-    for x in _small(rows, f + 2 * restarts * mixture.count):
-        member = nearest_centre(x, spread, found).reshape(restarts * mixture.count, -1)
-        total.addmm_(member, mixture.components.features(*split_missing(x)).T)
+    for x, observed in _small(rows, f + 2 * restarts * mixture.count):
+        member = nearest_centre(x, observed, spread, found).reshape(restarts * mixture.count, -1)
+        total.addmm_(member, mixture.components.features(x, observed).T)
     return total.reshape(restarts, mixture.count, f)
 
 
-def _covariance(rows: Rows, spread: Columns, components: Family) -> Tensor | None:
-    """The data's covariance for families that need it."""
-    from jensen.models.linear_gaussian_em import scatter
+def _small(
+    rows: Rows | list[Tensor], width: int, completed: int = 0
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Chunks of the data, and masks of what was observed, whose intermediate results stay small.
 
-    return None if components.takes_missing else scatter(rows, spread.mean) / len(rows)
-
-
-def _small(rows: Rows | list[Tensor], width: int) -> Iterator[Tensor]:
-    """Chunks of the data whose features and responsibilities, of that width together, stay small."""
-    step = max(SMALLEST_CHUNK, CELLS // width)
+    Args:
+        rows: Data.
+        width: Entries of intermediate results a datum.
+        completed: Components that expect missing cells given the others, which takes some D x D matrices each.
+    """
     for chunk in rows:
-        yield from chunk.split(step)
+        x, observed = split_missing(chunk)
+        more = 0 if observed is None else 3 * completed * x.shape[1] ** 2
+        step = max(SMALLEST_CHUNK, CELLS // (width + more))
+        for start in range(0, len(x), step):
+            some = slice(start, start + step)
+            yield x[some], None if observed is None else observed[some]

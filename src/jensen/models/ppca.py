@@ -16,9 +16,9 @@ from jensen.errors import DataError
 from jensen.linalg import LowRankPlusDiagonal
 from jensen.models.factor_analysis import check_latent_dim
 from jensen.models.linear_gaussian import LinearGaussian
-from jensen.models.linear_gaussian_em import COVARIANCE_CELLS, covariance_log_prob, em, scatter, start
+from jensen.models.linear_gaussian_em import COVARIANCE_CELLS, covariance_log_prob, em, start
 from jensen.models.progress import Iteration
-from jensen.models.rows import Columns, Rows, columns, patterns, split_missing
+from jensen.models.rows import Columns, Rows, columns, patterns, scatter, split_missing
 
 _TINY = 1e-13
 

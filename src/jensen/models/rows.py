@@ -137,3 +137,30 @@ def columns(rows: Rows) -> Columns:
             f"{f', and {len(empty) - 1} more' if len(empty) > 1 else ''}; leave it out"
         )
     return Columns(count, mean, scatter / count, missing)
+
+
+def scatter(rows: Rows, mean: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:
+    """Sum of (x - mean)(x - mean)^T over the data, chunk by chunk, (D, D); missing cells count as zeros."""
+    total = torch.zeros(rows.dim, rows.dim, dtype=torch.float64).numpy()
+    for chunk in rows:
+        centred = split_missing(chunk.sub_(mean))[0].numpy()
+        # numpy takes a product with its own transpose for the symmetric one, at half the work.
+        total += centred.T @ centred
+    return torch.from_numpy(total)
+
+
+def covariance(rows: Rows, spread: Columns) -> Float[Tensor, "d d"]:
+    """Covariance with divisor n; a missing cell counts as its column's mean, with its column's variance.
+
+    Args:
+        rows: Data.
+        spread: What ``columns`` said of them.
+
+    Example:
+        >>> rows = Rows(np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 6.0]]))
+        >>> covariance(rows, columns(rows)).tolist()
+        [[2.6666666666666665, 2.6666666666666665], [2.6666666666666665, 4.0]]
+    """
+    total = scatter(rows, spread.mean)
+    total.diagonal().add_((len(rows) - spread.count) * spread.variance)
+    return total / len(rows)

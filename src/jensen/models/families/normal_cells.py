@@ -62,7 +62,7 @@ class NormalCells(nn.Module):
         freedom: 2 a0.
     """
 
-    takes_missing = True
+    needs_covariance = False
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class UnitNormal(nn.Module):
         prior_scale: Standard deviation of each cell of a mean under the prior, in the data's unit.
     """
 
-    takes_missing = True
+    needs_covariance = False
 
     def __init__(self, dim: int, prior_scale: float = 10.0) -> None:
         super().__init__()
