@@ -11,6 +11,8 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Peer
 
+from jensen.errors import ConfigError
+from jensen.models import mixture_solver
 from jensen.models.families import (
     BernoulliCells,
     Dirichlet,
@@ -90,6 +92,39 @@ def test_all_solvers_climb_the_same_bound(name: str) -> None:
     assert fitted(name, method="gradient")[1][-1] == pytest.approx(best, abs=0.1)
     stochastic = max(fitted(name, method="stochastic", batch_size=50, iterations=200)[1])
     assert best - 3 < stochastic < best + 0.1
+
+
+def test_plain_gradients_climb_to_the_same_place() -> None:
+    best, bounds = fitted("unit")[1], fitted("unit", method="plain-gradient", step=30.0)[1]
+    # The first step is far too long, and isn't taken.
+    assert min(np.diff(bounds)) >= 0
+    assert bounds[-1] == pytest.approx(best[-1], abs=0.01)
+    with pytest.raises(ConfigError, match="natural"):
+        fitted("normal-gamma", method="plain-gradient")
+
+
+def test_of_many_data_the_best_start_is_chosen_on_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x = 6 * rng.normal(size=(4, 2))[rng.integers(0, 4, 2000)] + rng.normal(size=(2000, 2))
+    whole = fitted("normal-wishart", x, k=4)[1][-1]
+    start, seen = mixture_solver._start, []
+
+    def starts(mixture: Mixture, rows: Rows, *rest: object) -> torch.Tensor:
+        """All but the second have equal components, which nothing tells apart later."""
+        found = start(mixture, rows, *rest)  # type: ignore[arg-type]
+        seen.append(len(rows))
+        equal = found.mean(1, keepdim=True).expand_as(found).clone()
+        equal[1:2] = found[1:2]
+        return equal
+
+    monkeypatch.setattr(mixture_solver, "SUBSET", 500)
+    monkeypatch.setattr(mixture_solver, "PART", 100)
+    monkeypatch.setattr(mixture_solver, "_start", starts)
+    bounds = fitted("normal-wishart", x, k=4, restarts=3)[1]
+    assert seen == [500]
+    assert min(np.diff(bounds)) > -1e-9
+    assert bounds[-1] == pytest.approx(whole, abs=0.01)
+    assert fitted("normal-wishart", x, k=4, restarts=1)[1][-1] < whole - 1000
 
 
 def _log_marginal_wishart(x: np.ndarray, prior: NormalWishart) -> float:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jensen.errors import DataError
+from jensen.models.stored_array import StoredArray
 
 CELLS = 2**20
 """Cells in a chunk, about."""
@@ -19,10 +20,11 @@ CELLS = 2**20
 
 @dataclass(frozen=True)
 class Rows:
-    """An array whose rows are gone through in chunks; one on disk (``numpy.memmap``) is never read as a whole.
+    """An array whose rows are gone through in chunks; one on disk is never read as a whole.
 
     Attributes:
-        array: Data (n, *event) of any number type; NaN where a cell is missing.
+        array: Data (n, *event) of any number type, in memory or on disk (``numpy.memmap``, ``StoredArray``); NaN where
+            a cell is missing.
         cells: Cells in a chunk.
 
     Example:
@@ -30,7 +32,7 @@ class Rows:
         [2, 2, 1]
     """
 
-    array: NDArray[Any]
+    array: NDArray[Any] | StoredArray
     cells: int = CELLS
 
     def __len__(self) -> int:
@@ -50,7 +52,41 @@ class Rows:
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Float[Tensor, "chunk d"]:
         """Some rows, float64, as a copy."""
-        some = np.array(self.array[rows], dtype=np.float64, copy=True)
+        return self._tensor(self.array[rows])
+
+    @property
+    def whole(self) -> NDArray[Any]:
+        """The array itself.
+
+        Raises:
+            DataError: If the data stay on disk and can be read by rows only.
+        """
+        if isinstance(self.array, StoredArray):
+            raise DataError(
+                f"this way of fitting needs all of {self.array.stored.name} in memory, and they were opened on disk; "
+                "load them (--no-stream, jensen.data.load(path, exact=True)), or choose another option, such as "
+                "solver='em'"
+            )
+        return self.array
+
+    def some(self, n: int, generator: torch.Generator) -> "Rows":
+        """So many rows at random, in memory, in their order; all if there are no more."""
+        if n >= len(self):
+            return self
+        chosen = torch.randperm(len(self), generator=generator)[:n].sort().values.numpy()
+        return Rows(self[chosen].numpy(), self.cells)
+
+    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[Float[Tensor, "chunk d"]]:
+        """All rows in parts of that size, in a random order; of what stays on disk, blocks are mixed."""
+        if isinstance(self.array, StoredArray):
+            yield from map(self._tensor, self.array.shuffled(size, generator))
+            return
+        order = torch.randperm(len(self), generator=generator).numpy()
+        for start in range(0, len(order), size):
+            yield self[np.sort(order[start : start + size])]
+
+    def _tensor(self, some: NDArray[Any]) -> Tensor:
+        some = np.array(some, dtype=np.float64, copy=True)
         return torch.from_numpy(some.reshape(len(some), self.dim))
 
 

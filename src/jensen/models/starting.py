@@ -2,7 +2,6 @@
 
 from math import log
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -36,10 +35,7 @@ def centres(
     Source: k-means++: the advantages of careful seeding, 2007, https://dl.acm.org/doi/10.5555/1283383.1283494.
     """
     most = max(SUBSAMPLE, 200 * k)
-    chosen = np.arange(len(rows))
-    if len(rows) > most:
-        chosen = torch.randperm(len(rows), generator=generator)[:most].sort().values.numpy()
-    x = standardised(rows[chosen], spread)
+    x = standardised(rows.some(most, generator)[:], spread)
     norms = x.square().sum(1)
     first = torch.randint(len(x), (restarts,), generator=generator)
     found = x[first][:, None]

@@ -202,6 +202,19 @@ class UnitNormal(nn.Module):
         constant = -0.5 * (log(2 * pi) + mean.square() + variance)
         return self.moments.join(torch.ones_like(mean[..., :1]), mean, constant)
 
+    def free(self, statistics: Float[Tensor, "*batch f"]) -> tuple[Tensor, ...]:
+        """Means m and log s^2, as plain gradients move them, (..., K, D)."""
+        mean, variance = self.posterior(statistics)
+        return mean, variance.log()
+
+    def from_free(self, blocks: tuple[Tensor, ...]) -> Float[Tensor, "*batch f"]:
+        """The statistics whose q(mu_k) has these means and log variances."""
+        mean, log_variance = blocks
+        precision = (-log_variance).exp()
+        count = precision - self.prior_precision
+        squares = torch.zeros_like(count[..., :1])
+        return torch.cat([squares, mean * precision, count, count.mean(-1, keepdim=True)], -1)
+
     def negative_kl(self, statistics: Float[Tensor, "*batch f"]) -> Float[Tensor, "*any"]:
         """-sum_k KL(N(m, s^2) || N(0, prior_scale^2))."""
         mean, variance = self.posterior(statistics)
