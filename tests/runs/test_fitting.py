@@ -18,6 +18,7 @@ from jensen.data import Dataset, Schema, from_array, split
 from jensen.errors import ConfigError, DataError, FitError, RunError, ShapeError
 from jensen.runs import Run, Silent, fit
 from jensen.runs.run import read_metrics
+from jensen.runs.storage import read_state, write_state
 
 EPOCHS = 6
 OPTIONS = {"epochs": EPOCHS, "latent_dim": 2, "hidden": 6, "batch_size": 16}
@@ -277,6 +278,20 @@ def test_a_damaged_resume_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RunError, match=r"resume\.safetensors is damaged"):
         fit(dataset, options=OPTIONS, folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("lacks", ["records", "optimiser", "tensor"])
+def test_the_state_of_another_kind_of_fit_is_refused(tmp_path: Path, lacks: str) -> None:
+    """As one that another version wrote, whose layout of the folder was the same."""
+    fit(dataset_of("real"), options=OPTIONS, folder=tmp_path, watcher=Interrupter(2))
+    state = read_state(tmp_path / "resume")
+    if lacks == "tensor":
+        state["average"][0] = torch.zeros(77)
+    else:
+        del state[lacks]
+    write_state(tmp_path / "resume", state)
+    with pytest.raises(RunError, match=r"resume\.safetensors doesn't hold the state of this fit .*fit again"):
+        fit(dataset_of("real"), options=OPTIONS, folder=tmp_path, resume=True)
 
 
 class Spoiler(Silent):
