@@ -37,7 +37,7 @@ from jensen.seeding import seeded
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PPCAConfig(_Config):

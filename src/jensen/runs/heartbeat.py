@@ -11,6 +11,7 @@ from typing import Any
 
 from jensen.runs.processes import this_process
 from jensen.runs.run import Run
+from jensen.runs.storage import strict_json
 from jensen.training import Epoch
 
 EVERY = 1.0
@@ -123,7 +124,7 @@ class Heartbeat:
         self.content["heartbeat"] = time.time()
         temporary = folder / f".{FILE}.{os.getpid()}"
         try:
-            temporary.write_text(json.dumps(self.content, indent=2) + "\n", encoding="utf8")
+            temporary.write_text(strict_json(self.content, 2) + "\n", encoding="utf8")
             temporary.replace(folder / FILE)
         except OSError as error:
             with suppress(OSError):
