@@ -10,11 +10,22 @@ from filelock import FileLock, Timeout
 from jensen.errors import RunError
 from jensen.runs.heartbeat import read_status
 from jensen.runs.run import Run, check_layout, read_metrics, write_metrics
-from jensen.runs.storage import read_json, read_state, write_json, write_state
+from jensen.runs.storage import clear_temporaries, read_json, read_state, write_json, write_state
 from jensen.training import Training
 
 SAVE_EVERY = 10.0
 """Seconds between two saves of what resuming needs, after epochs."""
+
+WRITTEN = (
+    "config.json",
+    "examples.safetensors",
+    "metrics.jsonl",
+    "resume.json",
+    "resume.safetensors",
+    "status.json",
+    "weights.safetensors",
+)
+"""What the process that fits writes into the folder, and no other."""
 
 SAVE_WITHIN = 60.0
 """The same within an epoch, where it may be long."""
@@ -53,6 +64,8 @@ class Keeper:
     def _begin(self, *, resume: bool) -> None:
         """Goes on with what is in the folder, or writes what a Run begins with."""
         run, training, folder = self.run, self.training, self.folder
+        if self.writes:
+            clear_temporaries(folder, WRITTEN)
         existing = (folder / "config.json").exists()
         # All have to have looked before one of them writes.
         training.engine.wait()

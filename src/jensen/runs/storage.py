@@ -4,7 +4,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         RunError: If it can't be written, as where the disk is full; what was there before is there still.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_of(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -44,6 +44,25 @@ def write_bytes(path: Path, content: bytes) -> None:
                 "or mend what is wrong with the disk, and go on by --resume (resume=True)"
             ) from error
         raise
+
+
+def temporary_of(path: Path) -> Path:
+    """Where this process writes a file before it takes its place."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def clear_temporaries(folder: Path, names: Iterable[str]) -> None:
+    """Removes what processes that were killed while they wrote these files have left; nobody else may write them.
+
+    Args:
+        folder: Where.
+        names: Of the files.
+    """
+    for name in names:
+        for path in folder.glob(f".{name}.*"):
+            if path.name.removeprefix(f".{name}.").isdigit():
+                with suppress(OSError):
+                    path.unlink()
 
 
 def finite(value: Any) -> Any:
