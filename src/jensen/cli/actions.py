@@ -70,7 +70,8 @@ def fit(
     }
     checked = [record["valid"] for record in run.history if record["valid"] is not None]
     if checked:
-        result["best_valid_elbo"] = max(record["elbo"] for record in checked)
+        bounds = [record["elbo"] for record in checked if record["elbo"] is not None]
+        result["best_valid_elbo"] = max(bounds, default=None)
         result["valid_standard_error"] = checked[-1]["standard_error"]
     show(result, as_json, "fit")
     return run

@@ -41,7 +41,7 @@ Array = NDArray[Any] | StoredArray
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PPCAConfig(_Config):

@@ -21,7 +21,7 @@ from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.keeping import Keeper
 from jensen.runs.run import Run, make_folder
 from jensen.runs.solving import solve
-from jensen.runs.storage import versions
+from jensen.runs.storage import finite, versions
 from jensen.runs.streams import batches, in_memory, layout
 from jensen.runs.watching import Several, Silent, Watcher
 from jensen.seeding import seeded
@@ -262,4 +262,4 @@ def _record(epoch: Epoch) -> dict[str, Any]:
     number = record.pop("number")
     record["train"] = dict(epoch.train)
     record["valid"] = None if valid is None else {"elbo": valid[0], "standard_error": valid[1]}
-    return {"epoch": number, **record}
+    return finite({"epoch": number, **record})

@@ -14,7 +14,7 @@ from jensen.recipes.exact import settled
 from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.keeping import locked
 from jensen.runs.run import Run, make_folder
-from jensen.runs.storage import read_json
+from jensen.runs.storage import finite, read_json
 from jensen.runs.watching import Several, Watcher
 from jensen.seeding import seeded
 from jensen.training import Epoch
@@ -189,7 +189,7 @@ def _validated(run: Run, valid: Dataset | None) -> dict[str, float] | None:
 
 
 def _record(epoch: Epoch) -> dict[str, Any]:
-    return {
+    record = {
         "epoch": epoch.number,
         "step": epoch.step,
         "status": epoch.status,
@@ -201,3 +201,4 @@ def _record(epoch: Epoch) -> dict[str, Any]:
         "valid": None if epoch.valid is None else {"elbo": epoch.valid[0], "standard_error": epoch.valid[1]},
         "best": epoch.best,
     }
+    return finite(record)
