@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import inf, log, pi
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -19,7 +19,8 @@ from jensen.weights.network import Values
 NOISE = "likelihood.log_noise_scale"
 """The name of the noise's unknown log-scale among the values that are fitted; no parameter of a network has it."""
 
-NoiseScale = float | Literal["learned", "network"]
+NoiseScale = float | int | str
+"""A standard deviation, "learned" or "network"."""
 
 
 class Likelihood(ABC):
@@ -297,7 +298,7 @@ def _finite(y: Tensor) -> None:
         raise DataError(f"{bad} of {y.numel()} targets are NaN or infinite; leave those data out")
 
 
-def _integers(y: Tensor, wanted: str, largest: float) -> None:
+def _integers(y: Tensor, wanted: str, largest: float | int) -> None:
     """Refuses targets that aren't whole numbers from 0 to the largest."""
     _finite(y)
     if y.dtype == torch.bool:

@@ -2,7 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -70,6 +71,7 @@ class FunctionalNetwork:
         self.buffers = {name: value.detach().clone() for name, value in network.named_buffers()}
         self.skeleton = _hollow(network)
         self.tied = len(list(network.named_parameters(remove_duplicate=False))) > len(named)
+        self.attends = any(isinstance(module, nn.MultiheadAttention) for module in network.modules())
         self._looped: set[tuple[bool, bool]] = set()
 
     @cached_property
@@ -171,7 +173,8 @@ class FunctionalNetwork:
             self.skeleton.train(training)
         # Parameters that aren't given are as they were; the skeleton has none.
         values = {**self.all, **self.buffers, **(buffers or {}), **weights}
-        result: Any = functional_call(self.skeleton, values, (x,), tie_weights=self.tied)
+        with _unfused() if self.attends else nullcontext():
+            result: Any = functional_call(self.skeleton, values, (x,), tie_weights=self.tied)
         if not isinstance(result, Tensor) or result.ndim not in (1, 2) or len(result) != len(x):
             got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             raise ShapeError(
@@ -402,6 +405,17 @@ def _hollow(network: nn.Module) -> nn.Module:
     }
     hollow = copy.deepcopy(network, memo)
     return hollow.eval()
+
+
+@contextmanager
+def _unfused() -> Generator[None]:
+    """Within the block attention takes the path that can be mapped over sets of weights."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _copied(values: Mapping[str, Tensor]) -> Values:

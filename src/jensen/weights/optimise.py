@@ -89,7 +89,7 @@ class Objective(nn.Module):
 
     def __init__(self, values: Mapping[str, Tensor], loss: Loss) -> None:
         super().__init__()
-        self.values = {name: nn.Parameter(value.detach().clone()) for name, value in values.items()}
+        self.values: Values = {name: nn.Parameter(value.detach().clone()) for name, value in values.items()}
         self.parts = nn.ParameterList(self.values.values())
         self.loss = loss
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import inf, log, pi, sqrt
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from jensen.weights.network import Values
 
 _LOG_TWO_PI = log(2 * pi)
 
-PriorScale = float | Mapping[str, float] | Literal["learned"]
+PriorScale = float | int | str | Mapping[str, float | int]
 """A standard deviation: one number, one for each layer by its name, or one a tensor learned by the evidence."""
 
 
@@ -234,7 +234,7 @@ def _owns(wanted: str, parameter: str) -> bool:
     return parameter == wanted or parameter.startswith(f"{wanted}.")
 
 
-def _scale_of(parameter: str, prior_scale: float | Mapping[str, float]) -> float:
+def _scale_of(parameter: str, prior_scale: float | Mapping[str, float | int]) -> float:
     if not isinstance(prior_scale, Mapping):
         return float(prior_scale)
     owners = [wanted for wanted in prior_scale if _owns(wanted, parameter)]

@@ -69,7 +69,7 @@ def _layers(module: nn.Module, name: str) -> list[Layer] | None:
             found += steps
         return found
     if isinstance(module, nn.Linear) and kind is nn.Linear:
-        return [_linear(name, module.bias is not None)]
+        return [_linear(name, "bias" in dict(module.named_parameters()))]
     if kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
         return [lambda values, x, training: x.flatten(2)]
     if isinstance(module, nn.Dropout) and kind is nn.Dropout:
