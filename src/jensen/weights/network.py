@@ -125,12 +125,11 @@ class FunctionalNetwork:
             other.chosen = chosen(self.skeleton, self.free, subset)
         return other
 
-    def rebuilt(self, change: Callable[[nn.Module], None]) -> "FunctionalNetwork":
-        """The same network with modules exchanged or hooked in a copy of its skeleton; buffers may be added."""
+    def rebuilt(self, change: Callable[[nn.Module], nn.Module]) -> "FunctionalNetwork":
+        """The same network with what a function makes of a copy of its skeleton; buffers may be added."""
         other = copy.copy(self)
         other.__dict__.pop("_stacked", None)
-        other.skeleton = copy.deepcopy(self.skeleton)
-        change(other.skeleton)
+        other.skeleton = change(copy.deepcopy(self.skeleton))
         known = self.buffers
         added = {name: value.detach().clone() for name, value in other.skeleton.named_buffers()}
         other.buffers = {**added, **known}

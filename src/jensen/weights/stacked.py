@@ -84,6 +84,14 @@ def _layers(module: nn.Module, name: str) -> list[Layer] | None:
 
 def _linear(name: str, bias: bool) -> Layer:
     weight, offset = f"{name}weight", f"{name}bias"
-    if not bias:
-        return lambda values, x, training: torch.bmm(x, values[weight].mT)
-    return lambda values, x, training: torch.baddbmm(values[offset][:, None], x, values[weight].mT)
+
+    def apply(values: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+        # All positions of all data are rows of one product a set.
+        rows = x if x.ndim == 3 else x.flatten(1, -2)
+        if bias:
+            result = torch.baddbmm(values[offset][:, None], rows, values[weight].mT)
+        else:
+            result = torch.bmm(rows, values[weight].mT)
+        return result if x.ndim == 3 else result.unflatten(1, x.shape[1:-1])
+
+    return apply
