@@ -13,6 +13,8 @@ from jensen.registry import Registry
 from jensen.seeding import seeded
 from jensen.weights import likelihoods, priors, storage
 from jensen.weights.backprop import BackpropOptions, fit_backprop
+from jensen.weights.dropout import DropoutOptions, DropoutPosterior, fit_dropout
+from jensen.weights.ensemble import EnsembleOptions, fit_ensemble
 from jensen.weights.likelihoods import Likelihood, NoiseScale
 from jensen.weights.map import MapOptions, fit_map
 from jensen.weights.members import MembersPosterior
@@ -22,6 +24,7 @@ from jensen.weights.options import Options, parse
 from jensen.weights.posterior import Posterior, matches
 from jensen.weights.priors import PriorScale
 from jensen.weights.problem import Problem
+from jensen.weights.swag import SwagOptions, fit_swag
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,16 @@ METHODS: Registry[Method] = Registry(
     "method",
     {
         "map": Method(MapOptions, fit_map),
+        "dropout": Method(DropoutOptions, fit_dropout),
+        "ensemble": Method(EnsembleOptions, fit_ensemble),
+        "swag": Method(SwagOptions, fit_swag),
         "bayes-by-backprop": Method(BackpropOptions, fit_backprop, learns_scales=True),
     },
 )
 """The methods by name; each is one file."""
 
 KINDS: Registry[type[Posterior]] = Registry(
-    "kind of posterior", {kind.kind: kind for kind in (MembersPosterior, NormalPosterior)}
+    "kind of posterior", {kind.kind: kind for kind in (MembersPosterior, NormalPosterior, DropoutPosterior)}
 )
 """The forms of posteriors that files hold."""
 

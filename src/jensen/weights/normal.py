@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from jensen.errors import ConfigError
 from jensen.linalg import LowRankPlusDiagonal
@@ -25,6 +25,8 @@ class NormalPosterior(Posterior):
         scale: s, (P,).
         factor: F, (R, P), one noise vector of R numbers for all tensors together; None: none.
         values: Unknowns of the likelihood, without a dimension of sets.
+        statistics: Data by which the running statistics of batch normalisation are computed for each draw, (m, *event);
+            None: those of the network serve all draws.
         network, likelihood, prior, method, options, history: See ``Posterior``.
     """
 
@@ -42,12 +44,14 @@ class NormalPosterior(Posterior):
         history: History | None = None,
         factor: Float[Tensor, "r p"] | None = None,
         values: Mapping[str, Tensor] | None = None,
+        statistics: Tensor | None = None,
     ) -> None:
         super().__init__(network, likelihood, prior, method, options, history)
         self.loc = loc.detach()
         self.scale = scale.detach()
         self.factor = None if factor is None else factor.detach()
         self.values: Values = {name: value.detach() for name, value in (values or {}).items()}
+        self.statistics = statistics
 
     @property
     def mean(self) -> Values:
@@ -66,7 +70,10 @@ class NormalPosterior(Posterior):
         if self.factor is not None:
             drawn = drawn + torch.randn(samples, len(self.factor)).to(self.loc) @ self.factor
         rest = {name: value.expand(samples, *value.shape) for name, value in self.values.items()}
-        return {**unflat(drawn, self.network.weights), **rest}
+        sets = unflat(drawn, self.network.weights)
+        if self.statistics is None:
+            return {**sets, **rest}
+        return {**sets, **rest, **batch_statistics(self.network, sets, self.statistics)}
 
     def log_prob(self, weights: Mapping[str, Tensor]) -> Float[Tensor, " s"]:
         """Log q(w) of sets of weights in nats, (S,)."""
@@ -124,6 +131,8 @@ class NormalPosterior(Posterior):
         tensors = {"loc": self.loc, "scale": self.scale}
         if self.factor is not None:
             tensors["factor"] = self.factor
+        if self.statistics is not None:
+            tensors["statistics"] = self.statistics
         return tensors | {f"value/{name}": value for name, value in self.values.items()}, {}
 
     @classmethod
@@ -132,4 +141,38 @@ class NormalPosterior(Posterior):
     ) -> "NormalPosterior":
         """The normal again."""
         values = {k.removeprefix("value/"): v for k, v in tensors.items() if k.startswith("value/")}
-        return cls(tensors["loc"], tensors["scale"], factor=tensors.get("factor"), values=values, **common)
+        return cls(
+            tensors["loc"],
+            tensors["scale"],
+            factor=tensors.get("factor"),
+            values=values,
+            statistics=tensors.get("statistics"),
+            **common,
+        )
+
+
+@torch.no_grad()
+def batch_statistics(network: FunctionalNetwork, sets: Mapping[str, Tensor], x: Tensor) -> Values:
+    """The running statistics of batch normalisation that belong to each set of weights.
+
+    Args:
+        network: Whose batch normalisation it is; dropout is off.
+        sets: Weights, (S, *shape).
+        x: Data, all of which make one batch.
+
+    Returns:
+        All buffers of the network by name, (S, *shape).
+    """
+
+    def change(skeleton: nn.Module) -> nn.Module:
+        for module in skeleton.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = 1.0
+            elif isinstance(module, nn.modules.dropout._DropoutNd):
+                module.p = 0.0
+        return skeleton
+
+    count = len(next(iter(sets.values())))
+    buffers = {name: value.expand(count, *value.shape).clone() for name, value in network.buffers.items()}
+    network.rebuilt(change)(sets, x, buffers, training=True)
+    return buffers
