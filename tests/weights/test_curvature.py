@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from jensen.errors import ConfigError
 from jensen.seeding import seeded
-from jensen.weights.curvature import STRUCTURES, Precision, Problem
+from jensen.weights.curvature import STRUCTURES, CurvatureProblem, Precision
 from jensen.weights.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -31,16 +31,17 @@ def normal(*shape: int, seed: int = 3) -> torch.Tensor:
 
 def problem(
     network: nn.Module, x: torch.Tensor, likelihood: Likelihood, y: Any = None, **options: Any
-) -> Problem:
+) -> CurvatureProblem:
     function = FunctionalNetwork(network, options.pop("subset", "all"))
     targets = torch.zeros(len(x)) if y is None else y
-    return Problem(function, function.weights, x, targets, likelihood, **options)
+    return CurvatureProblem(function, function.weights, x, targets, likelihood, **options)
 
 
 def dense(precision: Precision) -> torch.Tensor:
     """The whole matrix over the weights in the order of the blocks, each a vector, weights before biases."""
     parts = []
-    for packing, matrix in precision.blocks:
+    for block in precision.blocks:
+        packing = block.packing
         identity = torch.eye(sum(torch.Size(s).numel() for s in packing.shapes), dtype=torch.float64)
         sizes = [torch.Size(shape).numel() for shape in packing.shapes]
         values = {
@@ -48,7 +49,7 @@ def dense(precision: Precision) -> torch.Tensor:
             for name, shape, part in zip(packing.names, packing.shapes, identity.split(sizes, 1), strict=True)
         }
         rows = packing.pack(values).flatten(1)
-        parts.append(rows @ matrix.dense() @ rows.T)
+        parts.append(rows @ block.matrix.dense() @ rows.T)
     return torch.block_diag(*parts)
 
 
@@ -247,7 +248,9 @@ def test_changes_in_place_after_a_layer_change_nothing() -> None:
 def test_convolutions_expand_over_places(groups: int, padding: Any, stride: int) -> None:
     network = made(
         lambda: nn.Sequential(
-            nn.Conv2d(4, 4, (3, 2) if padding == 0 else 3, stride, padding, groups=groups), nn.Flatten(), nn.LazyLinear(2)
+            nn.Conv2d(4, 4, (3, 2) if padding == 0 else 3, stride, padding, groups=groups),
+            nn.Flatten(),
+            nn.LazyLinear(2),
         )
     )
     x = normal(3, 4, 5, 6)
@@ -270,7 +273,8 @@ def test_convolutions_expand_over_places(groups: int, padding: Any, stride: int)
         layer.weight.detach()
     )
     first = [
-        jacobian[:, o, :, :, o].flatten(3).reshape(-1, 4 // groups * layer.weight[0, 0].numel()) for o in range(0, 4, 4 // groups)
+        jacobian[:, o, :, :, o].flatten(3).reshape(-1, 4 // groups * layer.weight[0, 0].numel())
+        for o in range(0, 4, 4 // groups)
     ]
     rows = torch.cat([torch.cat(first), torch.ones(3 * places * groups, 1)], 1)
     close(got.blocks[0].matrix.dense(), torch.kron(left, rows.T @ rows / groups))

@@ -7,11 +7,11 @@ from jensen.weights.curvature.dense import diagonal, full
 from jensen.weights.curvature.kronecker import kronecker
 from jensen.weights.curvature.packing import Packing
 from jensen.weights.curvature.precision import Block, Precision
-from jensen.weights.curvature.problem import Curvature, Problem
+from jensen.weights.curvature.problem import Curvature, CurvatureProblem
 
-STRUCTURES: Registry[Callable[[Problem], Precision]] = Registry(
+STRUCTURES: Registry[Callable[[CurvatureProblem], Precision]] = Registry(
     "structure", {"diagonal": diagonal, "kronecker": kronecker, "full": full}
 )
 """What can be kept of a curvature."""
 
-__all__ = ["STRUCTURES", "Block", "Curvature", "Packing", "Precision", "Problem"]
+__all__ = ["STRUCTURES", "Block", "Curvature", "CurvatureProblem", "Packing", "Precision"]

@@ -10,7 +10,7 @@ from jensen.errors import ConfigError
 from jensen.linalg import Factor, Kronecker
 from jensen.weights.curvature.packing import Packing
 from jensen.weights.curvature.precision import Block, Precision
-from jensen.weights.curvature.problem import Problem
+from jensen.weights.curvature.problem import CurvatureProblem
 from jensen.weights.curvature.rows import gradient_rows
 from jensen.weights.network import Values
 
@@ -19,7 +19,7 @@ FULL_BYTES = 2**31
 
 
 def squared_rows(
-    problem: Problem, packings: Sequence[Packing], weights: Values, *, diagonal: bool = False
+    problem: CurvatureProblem, packings: Sequence[Packing], weights: Values, *, diagonal: bool = False
 ) -> list[Block]:
     """Exact blocks sum_i J_i^T H_i J_i over the data, or their diagonals.
 
@@ -50,10 +50,13 @@ def squared_rows(
         for packing, total in zip(packings, sums, strict=True):
             packed = packing.pack(rows).flatten(0, 1).double()
             total += packed.square().sum(0) if diagonal else packed.T @ packed
-    return [Block(packing, Kronecker([Factor(total)])) for packing, total in zip(packings, sums, strict=True)]
+    return [
+        Block(packing, Kronecker([Factor(total)]), total.new_ones(()))
+        for packing, total in zip(packings, sums, strict=True)
+    ]
 
 
-def _vectors(problem: Problem, *, one: bool) -> list[Packing]:
+def _vectors(problem: CurvatureProblem, *, one: bool) -> list[Packing]:
     """All weights as one vector, or each as its own; with the entries that masks leave."""
     groups = [list(problem.weights)] if one else [[name] for name in problem.weights]
     found: list[Packing] = []
@@ -75,13 +78,13 @@ def _vectors(problem: Problem, *, one: bool) -> list[Packing]:
     return found
 
 
-def diagonal(problem: Problem) -> Precision:
+def diagonal(problem: CurvatureProblem) -> Precision:
     """The diagonal of the curvature, one block a tensor."""
     packings = _vectors(problem, one=False)
     return Precision(squared_rows(problem, packings, problem.weights, diagonal=True))
 
 
-def full(problem: Problem) -> Precision:
+def full(problem: CurvatureProblem) -> Precision:
     """The whole curvature, one dense block.
 
     Raises:

@@ -11,7 +11,7 @@ from jensen.weights.curvature.dense import squared_rows
 from jensen.weights.curvature.layers import Use, Watch
 from jensen.weights.curvature.packing import Packing
 from jensen.weights.curvature.precision import Block, Precision
-from jensen.weights.curvature.problem import Problem
+from jensen.weights.curvature.problem import CurvatureProblem
 from jensen.weights.network import Values
 
 DENSE_ENTRIES = 1024
@@ -29,7 +29,7 @@ class _Sums:
     gradients: Tensor = field(default_factory=lambda: torch.zeros(()))
 
 
-def kronecker(problem: Problem) -> Precision:
+def kronecker(problem: CurvatureProblem) -> Precision:
     r"""One Kronecker product for each linear, convolutional or embedding layer, dense blocks for what is left.
 
     For a layer with weight and bias side by side, inputs a (a one appended) and gradients g at its output,
@@ -78,7 +78,7 @@ def _leaves(weights: Values) -> Values:
     return {name: value.detach().requires_grad_() for name, value in weights.items()}
 
 
-def _plan(problem: Problem) -> tuple[list[Layer], bool]:
+def _plan(problem: CurvatureProblem) -> tuple[list[Layer], bool]:
     """Layers that a Kronecker product stands for, and whether there is only the one that gives the outputs."""
     with torch.enable_grad(), Watch(_leaves(problem.weights)) as seen:
         outputs = problem.network.single(seen.weights, problem.x[:2])
@@ -96,7 +96,7 @@ def _plan(problem: Problem) -> tuple[list[Layer], bool]:
     return layers, alone and seen.uses[0].counts is None and seen.uses[0].ends(outputs)
 
 
-def _input_rows(use: Use) -> Tensor:
+def input_rows(use: Use) -> Tensor:
     """What the packed matrix is multiplied with, (rows, in) with a one for the bias."""
     assert use.rows is not None
     rows = use.rows()
@@ -110,13 +110,13 @@ def _add_inputs(use: Use, sums: _Sums) -> None:
         sums.inputs = sums.inputs + counts.double()
         sums.rows += int(counts.sum())
         return
-    rows = _input_rows(use)
+    rows = input_rows(use)
     sums.inputs = sums.inputs + (rows.T @ rows).double() / use.groups
     sums.rows += len(rows) // use.groups
 
 
 @torch.no_grad()
-def _add_last(problem: Problem, x: Tensor, y: Tensor, sums: _Sums) -> None:
+def _add_last(problem: CurvatureProblem, x: Tensor, y: Tensor, sums: _Sums) -> None:
     """The layer whose outputs are the network's: nothing has to be propagated back."""
     with Watch(problem.weights) as seen:
         outputs = problem.network.single(seen.weights, x)
@@ -124,7 +124,7 @@ def _add_last(problem: Problem, x: Tensor, y: Tensor, sums: _Sums) -> None:
     sums.gradients = sums.gradients + problem.total(outputs, y).double()
 
 
-def _add(problem: Problem, x: Tensor, y: Tensor, sums: dict[Layer, _Sums]) -> None:
+def _add(problem: CurvatureProblem, x: Tensor, y: Tensor, sums: dict[Layer, _Sums]) -> None:
     with torch.enable_grad(), Watch(_leaves(problem.weights)) as seen:
         outputs = problem.network.single(seen.weights, x)
     uses = [use for use in seen.uses if (use.weight, use.bias) in sums]
@@ -150,14 +150,15 @@ def _grouped(square: Tensor, groups: int) -> Tensor:
     return square * (group[:, None] == group)
 
 
-def _block(problem: Problem, layer: Layer, sums: _Sums) -> Block:
+def _block(problem: CurvatureProblem, layer: Layer, sums: _Sums) -> Block:
     names = tuple(name for name in layer if name)
     packing = Packing(names, tuple(tuple(problem.weights[name].shape) for name in names), columns=True)
     inputs, gradients = Factor(sums.inputs), Factor(sums.gradients / max(1, sums.rows))
-    return Block(packing, Kronecker([inputs, gradients] if inputs.diagonal else [gradients, inputs]))
+    factors = [inputs, gradients] if inputs.diagonal else [gradients, inputs]
+    return Block(packing, Kronecker(factors), sums.inputs.new_ones(()))
 
 
-def _other_packings(problem: Problem, rest: Values) -> list[Packing]:
+def _other_packings(problem: CurvatureProblem, rest: Values) -> list[Packing]:
     """Dense blocks, one a module where they are small enough; refuses larger ones."""
     found: list[Packing] = []
     owners: dict[str, list[str]] = {}
@@ -173,7 +174,7 @@ def _other_packings(problem: Problem, rest: Values) -> list[Packing]:
     return found
 
 
-def _unsupported(problem: Problem, owner: str, name: str, value: Tensor) -> str:
+def _unsupported(problem: CurvatureProblem, owner: str, name: str, value: Tensor) -> str:
     module = problem.network.skeleton.get_submodule(owner)
     hint = ""
     if isinstance(module, nn.MultiheadAttention):

@@ -16,7 +16,7 @@ Curvature = Literal["ggn", "empirical"]
 
 
 @dataclass(frozen=True)
-class Problem:
+class CurvatureProblem:
     """A network at one set of weights, with the data whose log-likelihood's curvature is wanted.
 
     Attributes:
@@ -69,8 +69,8 @@ class Problem:
         """How many numbers the network returns for a datum."""
         return self.network.single(self.weights, self.x[:1]).shape[1]
 
-    def refined(self, weights: Values) -> "Problem":
+    def refined(self, weights: Values) -> "CurvatureProblem":
         """The same at other weights."""
-        return Problem(
+        return CurvatureProblem(
             self.network, weights, self.x, self.y, self.likelihood, self.curvature, self.masks, self.memory
         )
