@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         nets,
         posteriors,
         priors,
+        weights,
     )
     from jensen.estimators import (
         PPCA,
@@ -44,6 +45,7 @@ _ROOMS = (
     "nets",
     "posteriors",
     "priors",
+    "weights",
 )
 _NAMES = dict.fromkeys(
     (
@@ -77,6 +79,7 @@ __all__ = [
     "nets",
     "posteriors",
     "priors",
+    "weights",
 ]
 
 
