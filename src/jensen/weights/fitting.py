@@ -12,6 +12,7 @@ from jensen.errors import ConfigError, DataError, ShapeError
 from jensen.registry import Registry
 from jensen.seeding import seeded
 from jensen.weights import likelihoods, priors, storage
+from jensen.weights.laplace import LaplaceOptions, LaplacePosterior, fit_laplace
 from jensen.weights.likelihoods import Likelihood, NoiseScale
 from jensen.weights.map import MapOptions, fit_map
 from jensen.weights.members import MembersPosterior
@@ -30,18 +31,26 @@ class Method:
         options: What it can be told.
         fit: From a problem and options to the posterior; called with torch's generators seeded.
         learns_scales: Whether it can fit the scales of the prior, having a bound on the evidence.
+        tunes_scales: Whether it does so unless they are given.
     """
 
     options: type[Options]
     fit: Callable[[Problem, Any], Posterior]
     learns_scales: bool = False
+    tunes_scales: bool = False
 
 
-METHODS: Registry[Method] = Registry("method", {"map": Method(MapOptions, fit_map)})
+METHODS: Registry[Method] = Registry(
+    "method",
+    {
+        "map": Method(MapOptions, fit_map),
+        "laplace": Method(LaplaceOptions, fit_laplace, learns_scales=True, tunes_scales=True),
+    },
+)
 """The methods by name; each is one file."""
 
 KINDS: Registry[type[Posterior]] = Registry(
-    "kind of posterior", {kind.kind: kind for kind in (MembersPosterior,)}
+    "kind of posterior", {kind.kind: kind for kind in (MembersPosterior, LaplacePosterior)}
 )
 """The forms of posteriors that files hold."""
 
@@ -54,7 +63,7 @@ def fit(
     method: str = "laplace",
     likelihood: str | Likelihood = "auto",
     prior: str = "normal",
-    prior_scale: PriorScale = 1.0,
+    prior_scale: PriorScale | None = None,
     noise_scale: NoiseScale | None = None,
     seed: int = 0,
     on_epoch: Callable[[int, int], None] | None = None,
@@ -74,7 +83,8 @@ def fit(
             output: "bernoulli") and others for numbers with normal noise.
         prior: "normal", "scale-mixture" or "laplace".
         prior_scale: A standard deviation (of a Laplace prior its scale), one by layer as in
-            ``{"0": 0.5, "2": 1.0}``, or "learned", one a tensor, by methods that have a bound on the evidence.
+            ``{"0": 0.5, "2": 1.0}``, or "learned", one a tensor, by methods that have a bound on the evidence. None:
+            "learned" by method "laplace", else 1.
         noise_scale: Of the normal likelihood: a standard deviation, "learned" (default), or "network".
         seed: Of all that is random; the same seed gives the same posterior on the same machine.
         on_epoch: Called after each epoch of training with the number done and the number planned.
@@ -105,6 +115,8 @@ def fit(
     }
     parsed = parse(chosen.options, options, method)
     function = FunctionalNetwork(network)
+    if prior_scale is None:
+        prior_scale = "learned" if chosen.tunes_scales and prior == "normal" else 1.0
     found_prior = priors.prior(prior, function.weights, prior_scale, **mixture)
     if found_prior.learned and not chosen.learns_scales:
         able = [name for name, other in METHODS.items() if other.learns_scales]

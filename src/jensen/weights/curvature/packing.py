@@ -81,3 +81,10 @@ class Packing:
             name: part.reshape(*leading, *shape)
             for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
         }
+
+    def masks(self) -> dict[str, Tensor]:
+        """Which entries are kept, by name, for a vector that leaves some out."""
+        if self.index is None:
+            return {}
+        ones = torch.ones(len(self.index), dtype=torch.bool, device=self.index.device)
+        return self.unpack(ones)

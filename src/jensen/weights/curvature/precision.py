@@ -55,23 +55,33 @@ class Block:
     def in_units(self, scales: Weights) -> "Block":
         """The same precision with each weight divided by its scale.
 
-        A Kronecker product stays one: columns of the packed tensor that have scales of their own belong to the second
-        factor.
-
         Args:
             scales: A number for each weight by name.
         """
         packing, like = self.packing, self.units
-        parts = [
-            scales[name].to(like).reshape(()).expand(shape)
+        parts = {
+            name: scales[name].to(like).reshape(()).expand(shape)
             for name, shape in zip(packing.names, packing.shapes, strict=True)
-        ]
-        whole = packing.pack(dict(zip(packing.names, parts, strict=True)))
-        units = whole[0] if packing.columns else whole
+        }
+        whole = packing.pack(parts)
+        return self.rescaled(whole[0] if packing.columns else whole)
+
+    def rescaled(self, units: Tensor) -> "Block":
+        """The same precision in smaller or larger units.
+
+        A Kronecker product stays one: columns of the packed tensor that have units of their own belong to the second
+        factor.
+
+        Args:
+            units: What a weight, as it is in this block, is divided by: a number, or a vector for the columns.
+        """
         last = self.matrix.factors[-1]
-        squares = units.square() if last.diagonal else units[:, None] * units
+        whole = units.expand(len(last))
+        squares = whole.square() if last.diagonal else whole[:, None] * whole
         factors = [*self.matrix.factors[:-1], Factor(last.matrix * squares)]
-        return Block(packing, Kronecker(factors, self.matrix.scale, self.matrix.shift), units)
+        return Block(
+            self.packing, Kronecker(factors, self.matrix.scale, self.matrix.shift), self.units * units
+        )
 
 
 class Precision:

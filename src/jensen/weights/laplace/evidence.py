@@ -81,8 +81,8 @@ def tuned(
 ) -> tuple[Float[Tensor, " blocks"], Float[Tensor, ""] | None]:
     """The scales that make the evidence largest, weights and curvature held still.
 
-    At weights that are the most probable ones for these scales, this is a stationary point of the evidence itself, since
-    the joint density doesn't change to first order as the weights move along.
+    At weights that are the most probable ones for these scales, this is a stationary point of the evidence itself,
+    since the joint density doesn't change to first order as the weights move along.
 
     Args:
         curved: Curvature of the likelihood with unit noise, without a shift, in units of the prior.
@@ -96,7 +96,9 @@ def tuned(
     Returns:
         The logarithms again.
     """
-    counts = torch.tensor([block.count for block in curved.blocks], dtype=torch.float64, device=squares.device)
+    counts = torch.tensor(
+        [block.count for block in curved.blocks], dtype=torch.float64, device=squares.device
+    )
     values = [block.matrix.product_values.detach().flatten() for block in curved.blocks]
     shifts = log_shifts.detach().clone()
     noise = None if log_noise is None else log_noise.detach().double().clone()

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from jensen.weights.curvature import Precision
-from jensen.weights.likelihoods import NOISE, NormalLikelihood
 from jensen.weights.laplace.evidence import Residuals
+from jensen.weights.likelihoods import NOISE, NormalLikelihood
 from jensen.weights.network import MEMORY, Values
 from jensen.weights.problem import Problem
 
@@ -61,7 +61,9 @@ class Joint:
         """What the noise has to explain."""
         problem, total, count = self.problem, 0.0, 0
         for rows in self._chunks():
-            outputs = problem.network({name: value[None] for name, value in weights.items()}, problem.x[rows])[0]
+            outputs = problem.network(
+                {name: value[None] for name, value in weights.items()}, problem.x[rows]
+            )[0]
             rest = problem.y[rows].reshape(outputs.shape) - outputs
             total += float(rest.double().square().sum())
             count += rest.numel()
@@ -72,13 +74,11 @@ class Joint:
         problem = self.problem
         leaves = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
         total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in weights.items()}
-        values = self._values(leaves)
         with torch.enable_grad():
             for rows in self._chunks():
+                values = self._values(leaves)
                 value = problem.log_likelihood(values, problem.x[rows], problem.y[rows]).sum()
-                parts = torch.autograd.grad(
-                    value, list(leaves.values()), materialize_grads=True, retain_graph=True
-                )
+                parts = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
                 for name, part in zip(leaves, parts, strict=True):
                     total[name] += part
         return total
@@ -110,7 +110,9 @@ class Joint:
         size = 1.0
         for _ in range(8):
             moved = {
-                name: (value.double() + size * direction[name]).to(value.dtype) if name in direction else value
+                name: (value.double() + size * direction[name]).to(value.dtype)
+                if name in direction
+                else value
                 for name, value in weights.items()
             }
             there = self.log_likelihood(moved)

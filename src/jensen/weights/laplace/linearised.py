@@ -70,7 +70,7 @@ class RotatedOutputs:
 def linearised_outputs(
     network: FunctionalNetwork, precision: Precision, x: Tensor, memory: int
 ) -> NormalOutputs | RotatedOutputs:
-    r"""f ~ N(f(x; w*), J Lambda^-1 J^T) for each datum, J the Jacobian of its outputs at w*.
+    r"""F ~ N(f(x; w*), J Lambda^-1 J^T) for each datum, J the Jacobian of its outputs at w*.
 
     For a last layer with a Kronecker product, J is x-tilde in each row, so that the covariance is a number for each
     eigenvector of the output factor; neither J nor the product is formed.

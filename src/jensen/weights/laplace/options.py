@@ -28,7 +28,9 @@ class LaplaceOptions(TrainingOptions):
         2, gt=0, description="how often the curvature is taken anew while prior and noise are tuned"
     )
     polish: int = Field(
-        10, ge=0, description="Newton steps a round towards the most probable weights; 0 leaves them as trained"
+        10,
+        ge=0,
+        description="Newton steps a round towards the most probable weights; 0 leaves them as trained",
     )
     predictive: Literal["linearised", "sampled"] = Field(
         "linearised", description="whether predictions linearise the network or draw weights"

@@ -1,6 +1,6 @@
 """A normal posterior around the most probable weights, of any structure of precision."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import log, pi
 from typing import Any, ClassVar
 
@@ -12,11 +12,15 @@ from jensen.errors import ConfigError
 from jensen.linalg import Factor, Kronecker
 from jensen.seeding import seeded
 from jensen.weights.curvature import Block, Packing, Precision
+from jensen.weights.further import further_data
 from jensen.weights.laplace.joint import deviations
 from jensen.weights.laplace.linearised import linearised_outputs
+from jensen.weights.laplace.online import continued
+from jensen.weights.laplace.options import LaplaceOptions
 from jensen.weights.likelihoods import NOISE, Likelihood, NormalLikelihood
 from jensen.weights.network import MEMORY, FunctionalNetwork, Values
 from jensen.weights.optimise import History
+from jensen.weights.options import parse
 from jensen.weights.posterior import Posterior
 from jensen.weights.predictive import Predictive
 from jensen.weights.priors import Prior
@@ -68,7 +72,9 @@ class LaplacePosterior(Posterior):
     @property
     def prior_scales(self) -> dict[str, float]:
         """Standard deviation of the prior of each weight, as fixed or tuned; of a layer's weight and bias together."""
-        return {name: float(scale) for name, scale in self.prior.scales.items() if name in self.precision.names}
+        return {
+            name: float(scale) for name, scale in self.prior.scales.items() if name in self.precision.names
+        }
 
     def variances(self) -> Values:
         """Posterior variance of each weight by name; zero for those that aren't unknown."""
@@ -84,7 +90,9 @@ class LaplacePosterior(Posterior):
         """Sets of weights; the noise's scale goes with them where it was tuned."""
         away = self.precision.sample(samples)
         weights = {
-            name: (value + away[name]).to(value.dtype) if name in away else value.expand(samples, *value.shape)
+            name: (value + away[name]).to(value.dtype)
+            if name in away
+            else value.expand(samples, *value.shape)
             for name, value in self.mean.items()
         }
         return {**weights, **self._likelihood_values(samples)}
@@ -139,9 +147,49 @@ class LaplacePosterior(Posterior):
         with seeded(seed):
             return outputs.predictive(self.likelihood, self._likelihood_values(1), link, samples)
 
-    def sets(self, samples: int, at_once: int) -> Iterator[Values]:
-        """Draws, so many at once."""
-        return super().sets(samples, at_once)
+    def update(self, X: Any, y: Any, *, seed: int = 0, **options: Any) -> "LaplacePosterior":
+        """Online learning: the posterior after further data, with this one as the prior.
+
+        Prior and noise keep the scales that were found on the first data. Precisions are added up: exactly, or as the
+        nearest Kronecker product of each layer.
+
+        Args:
+            X: New data, of the same columns as before.
+            y: Their targets.
+            seed: Of the training.
+            **options: Of the training (epochs, batch_size, learning_rate, ...), where they differ from this fit's.
+
+        Returns:
+            Another posterior; this one stays.
+
+        Raises:
+            ConfigError: If an option doesn't exist, or would change what the posterior is over.
+            ShapeError: If the data have other columns than before.
+            DataError: If data or targets hold NaN.
+        """
+        for key in ("structure", "subset", "subnetwork_size", "curvature"):
+            if key in options:
+                raise ConfigError(
+                    f"update can't change {key}, which this posterior was fitted with ({self.options[key]!r}); "
+                    "leave it out, or fit anew on all data"
+                )
+        parsed = parse(LaplaceOptions, {**self.options, **options}, "laplace")
+        x, targets = further_data(self.network, self.likelihood, X, y)
+        with seeded(seed):
+            settled, history = continued(
+                self.network, self.likelihood, self.precision, self.log_noise, x, targets, parsed, seed
+            )
+        return LaplacePosterior(
+            settled.precision,
+            self.log_noise,
+            settled.log_evidence,
+            self.network.changed(settled.weights),
+            self.likelihood,
+            self.prior,
+            self.method,
+            parsed.model_dump(),
+            history,
+        )
 
     def state(self) -> tuple[Values, dict[str, Any]]:
         """The precision's factors and how weights lie in them; w* is kept with the network."""
