@@ -18,6 +18,7 @@ from jensen.weights.map import MapOptions, fit_map
 from jensen.weights.members import MembersPosterior
 from jensen.weights.network import FunctionalNetwork
 from jensen.weights.options import Options, parse
+from jensen.weights.pbp import PbpOptions, PbpPosterior, fit_pbp
 from jensen.weights.posterior import Posterior, matches
 from jensen.weights.priors import PriorScale
 from jensen.weights.problem import Problem
@@ -45,12 +46,13 @@ METHODS: Registry[Method] = Registry(
     {
         "map": Method(MapOptions, fit_map),
         "laplace": Method(LaplaceOptions, fit_laplace, learns_scales=True, tunes_scales=True),
+        "pbp": Method(PbpOptions, fit_pbp, learns_scales=True, tunes_scales=True),
     },
 )
 """The methods by name; each is one file."""
 
 KINDS: Registry[type[Posterior]] = Registry(
-    "kind of posterior", {kind.kind: kind for kind in (MembersPosterior, LaplacePosterior)}
+    "kind of posterior", {kind.kind: kind for kind in (MembersPosterior, LaplacePosterior, PbpPosterior)}
 )
 """The forms of posteriors that files hold."""
 
@@ -84,7 +86,7 @@ def fit(
         prior: "normal", "scale-mixture" or "laplace".
         prior_scale: A standard deviation (of a Laplace prior its scale), one by layer as in
             ``{"0": 0.5, "2": 1.0}``, or "learned", one a tensor, by methods that have a bound on the evidence. None:
-            "learned" by method "laplace", else 1.
+            "learned" by methods "laplace" and "pbp", else 1.
         noise_scale: Of the normal likelihood: a standard deviation, "learned" (default), or "network".
         seed: Of all that is random; the same seed gives the same posterior on the same machine.
         on_epoch: Called after each epoch of training with the number done and the number planned.

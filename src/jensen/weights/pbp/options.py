@@ -1,0 +1,18 @@
+"""What probabilistic backpropagation can be told."""
+
+from pydantic import Field
+
+from jensen.weights.options import Options
+
+
+class PbpOptions(Options):
+    """Options of method "pbp": how often data are gone over, and the priors of the precisions."""
+
+    epochs: int = Field(40, ge=0, description="passes over the data, each followed by one over the prior")
+    batch_size: int = Field(
+        10, gt=0, description="data that are held against one state; 1 is the paper's, more is faster"
+    )
+    shape: float = Field(
+        6.0, gt=2, description="of the Gamma priors of the noise's and the weights' precision"
+    )
+    rate: float = Field(6.0, gt=0, description="of these Gamma priors")
