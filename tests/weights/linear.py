@@ -93,7 +93,7 @@ class LinearRegression:
 def regression(n: int = 30, d: int = 3, seed: int = 0) -> LinearRegression:
     """Correlated columns, so that mean-field variances differ much from the marginal ones."""
     with seeded(seed):
-        mix = torch.randn(d, d, dtype=DTYPE) * 0.5 + torch.ones(d, d, dtype=DTYPE) * 0.7
+        mix = torch.randn(d, d, dtype=DTYPE) * 0.5 + torch.ones(d, d, dtype=DTYPE) * 0.4
         x = torch.randn(n, d, dtype=DTYPE) @ mix
         y = x @ torch.randn(d, dtype=DTYPE) + 0.5 * torch.randn(n, dtype=DTYPE)
     return LinearRegression(x, y)

@@ -10,7 +10,7 @@ import jensen as jn
 from jensen.errors import ConfigError, DataError, RunError, ShapeError, SupportError
 from jensen.weights.likelihoods import NOISE
 
-FULL = {"epochs": 500, "batch_size": 1000, "learning_rate": 0.1}
+FULL = {"epochs": 300, "batch_size": 1000, "learning_rate": 0.5}
 
 
 def test_map_is_the_exact_mean() -> None:

@@ -4,6 +4,7 @@ from jensen.weights.fitting import KINDS, METHODS, Method, fit, load
 from jensen.weights.likelihoods import LIKELIHOODS, Likelihood
 from jensen.weights.members import MembersPosterior
 from jensen.weights.network import FunctionalNetwork
+from jensen.weights.normal import NormalPosterior
 from jensen.weights.posterior import Posterior
 from jensen.weights.predictive import MixturePredictive, NormalPredictive, Predictive, linearised
 from jensen.weights.priors import PRIORS, Prior
@@ -19,6 +20,7 @@ __all__ = [
     "MembersPosterior",
     "Method",
     "MixturePredictive",
+    "NormalPosterior",
     "NormalPredictive",
     "Posterior",
     "Predictive",

@@ -12,16 +12,21 @@ from jensen.errors import ConfigError, DataError, ShapeError
 from jensen.registry import Registry
 from jensen.seeding import seeded
 from jensen.weights import likelihoods, priors, storage
+from jensen.weights.backprop import BackpropOptions, fit_backprop
+from jensen.weights.dropout import DropoutOptions, DropoutPosterior, fit_dropout
+from jensen.weights.ensemble import EnsembleOptions, fit_ensemble
 from jensen.weights.laplace import LaplaceOptions, LaplacePosterior, fit_laplace
 from jensen.weights.likelihoods import Likelihood, NoiseScale
 from jensen.weights.map import MapOptions, fit_map
 from jensen.weights.members import MembersPosterior
 from jensen.weights.network import FunctionalNetwork
+from jensen.weights.normal import NormalPosterior
 from jensen.weights.options import Options, parse
 from jensen.weights.pbp import PbpOptions, PbpPosterior, fit_pbp
 from jensen.weights.posterior import Posterior, matches
 from jensen.weights.priors import PriorScale
 from jensen.weights.problem import Problem
+from jensen.weights.swag import SwagOptions, fit_swag
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,20 @@ METHODS: Registry[Method] = Registry(
         "map": Method(MapOptions, fit_map),
         "laplace": Method(LaplaceOptions, fit_laplace, learns_scales=True, tunes_scales=True),
         "pbp": Method(PbpOptions, fit_pbp, learns_scales=True, tunes_scales=True),
+        "dropout": Method(DropoutOptions, fit_dropout),
+        "ensemble": Method(EnsembleOptions, fit_ensemble),
+        "swag": Method(SwagOptions, fit_swag),
+        "bayes-by-backprop": Method(BackpropOptions, fit_backprop, learns_scales=True),
     },
 )
 """The methods by name; each is one file."""
 
 KINDS: Registry[type[Posterior]] = Registry(
-    "kind of posterior", {kind.kind: kind for kind in (MembersPosterior, LaplacePosterior, PbpPosterior)}
+    "kind of posterior",
+    {
+        kind.kind: kind
+        for kind in (MembersPosterior, NormalPosterior, DropoutPosterior, LaplacePosterior, PbpPosterior)
+    },
 )
 """The forms of posteriors that files hold."""
 
@@ -140,8 +153,21 @@ def problem_of(
     prior: priors.Prior,
     seed: int = 0,
     on_epoch: Callable[[int, int], None] | None = None,
+    *,
+    several: bool = True,
 ) -> Problem:
     """Data, likelihood and prior together, checked; see ``fit``.
+
+    Args:
+        network: As a function.
+        X: Data.
+        y: Targets.
+        likelihood: By name, or as a value.
+        noise_scale: Of the normal likelihood.
+        prior: Of the unknown weights.
+        seed: Of all that is random.
+        on_epoch: Called after each epoch.
+        several: Whether targets of one class are refused; data that come bit by bit may be of one.
 
     Raises:
         ShapeError: If targets don't fit the outputs, or the data the network.
@@ -162,7 +188,8 @@ def problem_of(
     checked = family.targets(targets, outputs)
     if len(checked) != len(x):
         raise ShapeError(f"X has {len(x)} data and y {len(checked)} targets; give one target for each datum")
-    family.trainable(checked)
+    if several:
+        family.trainable(checked)
     checked = checked.to(network.device, network.dtype if checked.is_floating_point() else None)
     return Problem(network, x, checked, family, prior, seed, on_epoch)
 

@@ -1,5 +1,7 @@
 """The most probable weights: the point that other methods start from or are compared with."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,10 @@ class MapOptions(TrainingOptions):
 
 
 def most_probable(
-    problem: Problem, options: TrainingOptions, start: Values | None = None
+    problem: Problem,
+    options: TrainingOptions,
+    start: Values | None = None,
+    after_epoch: Callable[[int, Values], None] | None = None,
 ) -> tuple[Problem, Values, History]:
     r"""Maximises the joint density, from the weights as they are.
 
@@ -29,6 +34,7 @@ def most_probable(
         problem: Network, data, likelihood and prior.
         options: How to train; no epochs leave the weights as they are.
         start: Values in place of the network's own, without a dimension of sets.
+        after_epoch: Called with the epochs done and the values as they are, each (1, *shape).
 
     Returns:
         The problem, whose network has these weights and the buffers that training left; the values, without a
@@ -49,7 +55,9 @@ def most_probable(
         return -likelihood - problem.prior.log_prob(weights) / n
 
     batches = MemberBatches(problem.x, problem.y, options.batch_size, problem.seed)
-    sets, history = optimise({k: v[None] for k, v in values.items()}, loss, batches, options, problem)
+    sets, history = optimise(
+        {k: v[None] for k, v in values.items()}, loss, batches, options, problem, after_epoch=after_epoch
+    )
     found = {name: value[0] for name, value in sets.items()}
     single = {name: value[0] for name, value in buffers.items()}
     changed = network.changed({name: found[name] for name in network.weights}, buffers=single)

@@ -125,12 +125,11 @@ class FunctionalNetwork:
             other.chosen = chosen(self.skeleton, self.free, subset)
         return other
 
-    def rebuilt(self, change: Callable[[nn.Module], None]) -> "FunctionalNetwork":
-        """The same network with modules exchanged or hooked in a copy of its skeleton; buffers may be added."""
+    def rebuilt(self, change: Callable[[nn.Module], nn.Module]) -> "FunctionalNetwork":
+        """The same network with what a function makes of a copy of its skeleton; buffers may be added."""
         other = copy.copy(self)
         other.__dict__.pop("_stacked", None)
-        other.skeleton = copy.deepcopy(self.skeleton)
-        change(other.skeleton)
+        other.skeleton = change(copy.deepcopy(self.skeleton))
         known = self.buffers
         added = {name: value.detach().clone() for name, value in other.skeleton.named_buffers()}
         other.buffers = {**added, **known}
@@ -209,13 +208,14 @@ class FunctionalNetwork:
         Raises:
             ShapeError: If the network can't take the data, or returns something else.
         """
-        if not buffers and self._stacked is not None and set(weights) <= set(self.all):
-            values = weights if len(weights) == len(self.all) else {**self._expanded(weights), **weights}
+        sets = {**(buffers or {}), **weights}
+        if self._stacked is not None:
             try:
-                return self._stacked(values, x, each, training)
+                return self._stacked({**self._others(sets), **sets}, x, each, training)
             except RuntimeError as error:
                 raise self._refused(weights, x, each, error) from error
-        sets = {**(buffers or {}), **weights}
+        if len(next(iter(sets.values()))) == 1:
+            return self._loop(sets, x, training, each)
         if (training, each) in self._looped:
             return self._loop(sets, x, training, each)
         mapped = vmap(
@@ -243,14 +243,17 @@ class FunctionalNetwork:
             )
             return self._loop(sets, x, training, each)
 
-    def _expanded(self, weights: Mapping[str, Tensor]) -> Values:
-        """The parameters that aren't given, once for each set."""
-        sets = len(next(iter(weights.values())))
-        return {n: v.expand(sets, *v.shape) for n, v in self.all.items() if n not in weights}
+    def _others(self, given: Mapping[str, Tensor]) -> Values:
+        """The parameters and buffers that aren't given, once for each set."""
+        sets = len(next(iter(given.values())))
+        known = {**self.all, **self.buffers}
+        return {name: known[name].expand(sets, *known[name].shape) for name in known.keys() - given.keys()}
 
     def _loop(self, sets: Mapping[str, Tensor], x: Tensor, training: bool, each: bool) -> Tensor:
         count = len(next(iter(sets.values())))
         rows = x if each else [x] * count
+        if count == 1:
+            return self.single({n: v[0] for n, v in sets.items()}, rows[0], training=training)[None]
         return torch.stack(
             [
                 self.single({n: v[s] for n, v in sets.items()}, rows[s], training=training)
@@ -455,7 +458,7 @@ def unflat(vectors: Float[Tensor, "*sets size"], like: Mapping[str, Tensor]) -> 
     """Vectors as sets of values: what ``flat`` was made of."""
     parts = vectors.split([value.numel() for value in like.values()], -1)
     return {
-        name: part.reshape(*vectors.shape[:-1], *value.shape)
+        name: part.reshape((*vectors.shape[:-1], *value.shape))
         for (name, value), part in zip(like.items(), parts, strict=True)
     }
 

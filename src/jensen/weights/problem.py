@@ -22,6 +22,7 @@ class Problem:
         likelihood: p(y | network(x)).
         prior: p(w).
         seed: Of all that is random.
+        full_prior: The prior of all parameters that aren't frozen, where fewer are unknown; None: ``prior`` is it.
         on_epoch: Called after each epoch of training with the number done and the number planned.
     """
 
@@ -32,6 +33,7 @@ class Problem:
     prior: Prior
     seed: int = 0
     on_epoch: Callable[[int, int], None] | None = None
+    full_prior: Prior | None = None
 
     def __len__(self) -> int:
         """Number of data."""
@@ -48,7 +50,8 @@ class Problem:
     def restricted(self, subset: Subset) -> "Problem":
         """The same with fewer unknown weights; the others stay as they are."""
         network = self.network.changed(subset=subset)
-        return replace(self, network=network, prior=self.prior.restricted(network.chosen))
+        prior = self.prior.restricted(network.chosen)
+        return replace(self, network=network, prior=prior, full_prior=self.full_prior or self.prior)
 
     def log_likelihood(
         self, values: Values, x: Tensor, y: Tensor, *, training: bool = False

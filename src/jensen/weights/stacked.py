@@ -1,6 +1,7 @@
 """Chains of plain layers for many sets of weights, in one batched product a layer."""
 
 from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,15 @@ _CELLWISE = (
 )
 
 Layer = Callable[[Mapping[str, Tensor], Tensor, bool], Tensor]
+
+
+@runtime_checkable
+class Stackable(Protocol):
+    """A module that knows its own way in a chain of layers for many sets of weights."""
+
+    def stacked(self, name: str) -> Layer | None:
+        """The step, given the beginning of the names of its values; None: there is none."""
+        ...
 
 
 def stacked(network: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor, bool, bool], Tensor] | None:
@@ -69,7 +79,7 @@ def _layers(module: nn.Module, name: str) -> list[Layer] | None:
             found += steps
         return found
     if isinstance(module, nn.Linear) and kind is nn.Linear:
-        return [_linear(name, "bias" in dict(module.named_parameters()))]
+        return [linear_layer(name, "bias" in dict(module.named_parameters()))]
     if kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
         return [lambda values, x, training: x.flatten(2)]
     if isinstance(module, nn.Dropout) and kind is nn.Dropout:
@@ -79,11 +89,23 @@ def _layers(module: nn.Module, name: str) -> list[Layer] | None:
         return [lambda values, x, training: module(x)]
     if isinstance(module, nn.ReLU):
         return [lambda values, x, training: x.relu()]
+    if isinstance(module, Stackable):
+        own = module.stacked(name)
+        return None if own is None else [own]
     return None
 
 
-def _linear(name: str, bias: bool) -> Layer:
+def linear_layer(name: str, bias: bool) -> Layer:
+    """A linear layer with a set of weights for each set of data."""
     weight, offset = f"{name}weight", f"{name}bias"
-    if not bias:
-        return lambda values, x, training: torch.bmm(x, values[weight].mT)
-    return lambda values, x, training: torch.baddbmm(values[offset][:, None], x, values[weight].mT)
+
+    def apply(values: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+        # All positions of all data are rows of one product a set.
+        rows = x if x.ndim == 3 else x.flatten(1, -2)
+        if bias:
+            result = torch.baddbmm(values[offset][:, None], rows, values[weight].mT)
+        else:
+            result = torch.bmm(rows, values[weight].mT)
+        return result if x.ndim == 3 else result.unflatten(1, x.shape[1:-1])
+
+    return apply

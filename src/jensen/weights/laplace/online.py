@@ -1,6 +1,7 @@
 """Online learning: a normal posterior of any precision as the prior of the next data."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,9 +10,9 @@ from jensen.weights.curvature import Precision
 from jensen.weights.laplace.joint import deviations
 from jensen.weights.laplace.options import LaplaceOptions
 from jensen.weights.laplace.settling import Settled, settle_further
-from jensen.weights.likelihoods import Likelihood, NormalLikelihood
+from jensen.weights.likelihoods import NormalLikelihood
 from jensen.weights.map import most_probable
-from jensen.weights.network import FunctionalNetwork, Values
+from jensen.weights.network import Values
 from jensen.weights.optimise import History
 from jensen.weights.priors import Prior
 from jensen.weights.problem import Problem
@@ -47,14 +48,7 @@ class PrecisionPrior(Prior):
 
 
 def continued(
-    network: FunctionalNetwork,
-    likelihood: Likelihood,
-    precision: Precision,
-    log_noise: Tensor | None,
-    x: Tensor,
-    y: Tensor,
-    options: LaplaceOptions,
-    seed: int,
+    data: Problem, precision: Precision, log_noise: Tensor | None, options: LaplaceOptions
 ) -> tuple[Settled, History]:
     r"""The posterior after further data.
 
@@ -65,14 +59,10 @@ def continued(
     Precisions with Kronecker products are added up as the nearest product. The noise keeps its scale.
 
     Args:
-        network: With w_1 as its weights.
-        likelihood: p(y | f).
+        data: The network with w_1 as its weights, the new data, and the likelihood.
         precision: Lambda_1.
         log_noise: Logarithm of the noise's scale; None where there is none.
-        x: New data.
-        y: Their targets.
         options: How to train, and what is kept of the curvature.
-        seed: Of the training.
 
     Returns:
         The posterior, and what training recorded.
@@ -80,9 +70,8 @@ def continued(
     Source: Online structured Laplace approximations for overcoming catastrophic forgetting, 2018,
     https://arxiv.org/abs/1805.07810.
     """
-    mean = network.weights
-    prior = PrecisionPrior(mean, precision)
-    fixed = likelihood if log_noise is None else NormalLikelihood(float(log_noise.exp()))
-    problem = Problem(network, x, y, fixed, prior, seed)
+    mean = data.network.weights
+    likelihood = data.likelihood if log_noise is None else NormalLikelihood(float(log_noise.exp()))
+    problem = replace(data, likelihood=likelihood, prior=PrecisionPrior(mean, precision))
     found, _, history = most_probable(problem, options)
     return settle_further(found, mean, precision, log_noise, options), history

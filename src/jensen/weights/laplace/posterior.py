@@ -12,7 +12,6 @@ from jensen.errors import ConfigError
 from jensen.linalg import Factor, Kronecker
 from jensen.seeding import seeded
 from jensen.weights.curvature import Block, Packing, Precision
-from jensen.weights.further import further_data
 from jensen.weights.laplace.joint import deviations
 from jensen.weights.laplace.linearised import linearised_outputs
 from jensen.weights.laplace.online import continued
@@ -174,11 +173,12 @@ class LaplacePosterior(Posterior):
                     "leave it out, or fit anew on all data"
                 )
         parsed = parse(LaplaceOptions, {**self.options, **options}, "laplace")
-        x, targets = further_data(self.network, self.likelihood, X, y)
+        # It registers this class.
+        from jensen.weights.fitting import problem_of
+
+        data = problem_of(self.network, X, y, self.likelihood, None, self.prior, seed, several=False)
         with seeded(seed):
-            settled, history = continued(
-                self.network, self.likelihood, self.precision, self.log_noise, x, targets, parsed, seed
-            )
+            settled, history = continued(data, self.precision, self.log_noise, parsed)
         return LaplacePosterior(
             settled.precision,
             self.log_noise,

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from jensen.errors import ConfigError
 from jensen.seeding import seeded
-from jensen.weights.further import further_data
 from jensen.weights.likelihoods import NOISE, Likelihood, NormalLikelihood
 from jensen.weights.network import MEMORY, FunctionalNetwork, Values
 from jensen.weights.optimise import History
@@ -155,10 +154,13 @@ class PbpPosterior(Posterior):
             DataError: If data or targets hold NaN.
         """
         parsed = parse(PbpOptions, {**self.options, **options}, self.method)
-        x, targets = further_data(self.network, self.likelihood, X, y)
+        # It registers this class.
+        from jensen.weights.fitting import problem_of
+
+        data = problem_of(self.network, X, y, self.likelihood, None, self.prior, seed, several=False)
         with seeded(seed), torch.no_grad():
             state = filtered(
-                self.state_now, x.double()[None], targets.double()[None], parsed.epochs, parsed.batch_size
+                self.state_now, data.x.double()[None], data.y.double()[None], parsed.epochs, parsed.batch_size
             )
         return PbpPosterior(
             state, self.network, self.likelihood, self.prior, self.method, parsed.model_dump(), {}
