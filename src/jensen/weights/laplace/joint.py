@@ -1,4 +1,4 @@
-"""The joint density of data and weights under a normal prior of any precision, and Newton steps towards its top."""
+"""The joint density of data and weights under a normal prior of any precision, and steps towards its top."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,26 +89,42 @@ class Joint:
 
     @torch.no_grad()
     def step(
-        self, weights: Values, log_likelihood: float, prior: Precision, posterior: Precision
-    ) -> tuple[Values, float, float]:
-        """A Newton step with the posterior's precision as the curvature, halved until the joint density grows.
+        self,
+        weights: Values,
+        log_likelihood: float,
+        prior: Precision,
+        posterior: Precision,
+        before: "Step | None" = None,
+    ) -> "Step":
+        """One step of conjugate gradients with the posterior's precision as the preconditioner.
+
+        The first one is a Newton step, which ends at the top where the precision is the curvature of the joint density;
+        the conjugate directions that follow make up for what a diagonal or a product leaves out. The length is that of
+        a parabola through both ends, or halved until the joint density grows.
 
         Args:
             weights: Where to start.
             log_likelihood: There.
             prior: P.
             posterior: Lambda.
-
-        Returns:
-            New weights, the log-likelihood there, and the gain in nats; 0 where no step gains.
+            before: The last step; None: the first.
         """
         away = deviations(weights, self.mean)
         pull = prior.multiply(away)
         slope = {name: part - pull[name] for name, part in self.gradient(weights).items() if name in pull}
-        direction = posterior.solve(slope)
+        scaled = posterior.solve(slope)
+        turned = 0.0 if before is None else max(0.0, _dot(scaled, slope) - _dot(scaled, before.slope))
+        weight = 0.0 if before is None or before.rise == 0 else turned / before.rise
+        direction = {
+            name: part if before is None else part + weight * before.direction[name]
+            for name, part in scaled.items()
+        }
+        rise = _dot(direction, slope)
+        if before is not None and rise <= 0:
+            direction, rise = scaled, _dot(scaled, slope)
         quadratic = float(prior.quadratic(away))
-        size = 1.0
-        for _ in range(8):
+
+        def at(size: float) -> tuple[float, float, Values]:
             moved = {
                 name: (value.double() + size * direction[name]).to(value.dtype)
                 if name in direction
@@ -116,12 +132,48 @@ class Joint:
                 for name, value in weights.items()
             }
             there = self.log_likelihood(moved)
-            gain = there - log_likelihood
-            gain -= 0.5 * (float(prior.quadratic(deviations(moved, self.mean))) - quadratic)
-            if gain > 0:
-                return moved, there, gain
-            size /= 2
-        return weights, log_likelihood, 0.0
+            change = float(prior.quadratic(deviations(moved, self.mean))) - quadratic
+            return there - log_likelihood - 0.5 * change, there, moved
+
+        size, best = 1.0, at(1.0)
+        for _ in range(8):
+            bend = rise * size - best[0]
+            parabola = 0.5 * rise * size**2 / bend if bend > 0 else size
+            if best[0] > 0:
+                if abs(parabola / size - 1) > 1e-6:
+                    best = max(best, at(min(parabola, 4 * size)), key=lambda found: found[0])
+                break
+            size = min(max(parabola, 0.1 * size), 0.5 * size)
+            best = at(size)
+        gain, there, moved = best
+        if not gain > 0:
+            return Step(weights, log_likelihood, 0.0, direction, slope, 0.0)
+        return Step(moved, there, gain, direction, slope, _dot(scaled, slope))
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a step led.
+
+    Attributes:
+        weights: By name.
+        log_likelihood: There.
+        gain: By which the joint density grew, nats; 0 where no step gains.
+        direction: That was taken.
+        slope: The joint density's gradient where it began.
+        rise: That gradient's square in the preconditioner's metric; 0 where the next step is to begin anew.
+    """
+
+    weights: Values
+    log_likelihood: float
+    gain: float
+    direction: Values
+    slope: Values
+    rise: float
+
+
+def _dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    return float(torch.stack([(part * b[name]).sum() for name, part in a.items()]).sum())
 
 
 def noise_of(problem: Problem, values: Mapping[str, Tensor]) -> Tensor | None:

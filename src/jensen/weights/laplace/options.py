@@ -30,7 +30,7 @@ class LaplaceOptions(TrainingOptions):
     polish: int = Field(
         10,
         ge=0,
-        description="Newton steps a round towards the most probable weights; 0 leaves them as trained",
+        description="steps over all data a round towards the most probable weights; 0 leaves them as trained",
     )
     predictive: Literal["linearised", "sampled"] = Field(
         "linearised", description="whether predictions linearise the network or draw weights"

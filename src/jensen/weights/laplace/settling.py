@@ -68,7 +68,7 @@ def settle(
 ) -> Settled:
     """Finds the scales of prior and noise by the evidence, and the most probable weights under them, in turn.
 
-    The curvature is taken anew in each round. Within a round it is kept: scales are tuned, weights take a Newton step,
+    The curvature is taken anew in each round. Within a round it is kept: scales are tuned, weights take a step,
     until neither changes. For a linear model with normal noise that is the fixed point of the evidence framework.
 
     Args:
@@ -110,13 +110,14 @@ def _round(
     tune_noise: bool,
 ) -> tuple[Values, Tensor, Tensor | None, bool]:
     """Scales and weights in turn with one curvature; whether the weights moved."""
-    moved, gain = False, 0.0
+    moved, gain, last = False, 0.0, None
     joint = Joint(problem, mean, log_noise)
     # A step first: at weights of zero the evidence would see no use for any.
     for _ in range(max(1, options.polish)):
         if options.polish:
             prior, posterior = precision_of(curved, options.curvature, log_shifts, log_noise)
-            weights, _, gain = joint.step(weights, joint.log_likelihood(weights), prior, posterior)
+            last = joint.step(weights, joint.log_likelihood(weights), prior, posterior, last)
+            weights, gain = last.weights, last.gain
             moved = moved or gain > 0
         residuals: Residuals | None = joint.residuals(weights) if tune_noise else None
         squares = curved.squares(deviations(weights, mean))
@@ -160,11 +161,12 @@ def settle_further(
 
     posterior = posterior_at(weights)
     for _ in range(options.rounds):
-        likelihood, moved = joint.log_likelihood(weights), False
+        moved, last = False, None
         for _ in range(options.polish):
-            weights, likelihood, gain = joint.step(weights, likelihood, prior, posterior)
-            moved = moved or gain > 0
-            if gain < SMALLEST_GAIN:
+            likelihood = joint.log_likelihood(weights) if last is None else last.log_likelihood
+            last = joint.step(weights, likelihood, prior, posterior, last)
+            weights, moved = last.weights, moved or last.gain > 0
+            if last.gain < SMALLEST_GAIN:
                 break
         if not moved:
             break

@@ -57,7 +57,7 @@ def fit_pbp(problem: Problem, options: PbpOptions) -> PbpPosterior:
             problem.x.double()[None],
             problem.y.double()[None],
             options.epochs,
-            options.batch_size,
+            options.batch(len(problem)),
             problem.on_epoch,
         )
     return PbpPosterior(

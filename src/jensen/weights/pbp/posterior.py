@@ -160,7 +160,11 @@ class PbpPosterior(Posterior):
         data = problem_of(self.network, X, y, self.likelihood, None, self.prior, seed, several=False)
         with seeded(seed), torch.no_grad():
             state = filtered(
-                self.state_now, data.x.double()[None], data.y.double()[None], parsed.epochs, parsed.batch_size
+                self.state_now,
+                data.x.double()[None],
+                data.y.double()[None],
+                parsed.epochs,
+                parsed.batch(len(data)),
             )
         return PbpPosterior(
             state, self.network, self.likelihood, self.prior, self.method, parsed.model_dump(), {}
