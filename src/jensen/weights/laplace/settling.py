@@ -13,7 +13,7 @@ from jensen.weights.laplace.options import LaplaceOptions
 from jensen.weights.network import Values
 from jensen.weights.problem import Problem
 
-SMALLEST_GAIN = 1e-9
+SMALLEST_GAIN = 1e-12
 """Nats by which a step has to raise the joint density to be followed by another one."""
 
 SETTLED = 1e-6
