@@ -15,12 +15,14 @@ from jensen.weights import likelihoods, priors, storage
 from jensen.weights.backprop import BackpropOptions, fit_backprop
 from jensen.weights.dropout import DropoutOptions, DropoutPosterior, fit_dropout
 from jensen.weights.ensemble import EnsembleOptions, fit_ensemble
+from jensen.weights.laplace import LaplaceOptions, LaplacePosterior, fit_laplace
 from jensen.weights.likelihoods import Likelihood, NoiseScale
 from jensen.weights.map import MapOptions, fit_map
 from jensen.weights.members import MembersPosterior
 from jensen.weights.network import FunctionalNetwork
 from jensen.weights.normal import NormalPosterior
 from jensen.weights.options import Options, parse
+from jensen.weights.pbp import PbpOptions, PbpPosterior, fit_pbp
 from jensen.weights.posterior import Posterior, matches
 from jensen.weights.priors import PriorScale
 from jensen.weights.problem import Problem
@@ -35,17 +37,21 @@ class Method:
         options: What it can be told.
         fit: From a problem and options to the posterior; called with torch's generators seeded.
         learns_scales: Whether it can fit the scales of the prior, having a bound on the evidence.
+        tunes_scales: Whether it does so unless they are given.
     """
 
     options: type[Options]
     fit: Callable[[Problem, Any], Posterior]
     learns_scales: bool = False
+    tunes_scales: bool = False
 
 
 METHODS: Registry[Method] = Registry(
     "method",
     {
         "map": Method(MapOptions, fit_map),
+        "laplace": Method(LaplaceOptions, fit_laplace, learns_scales=True, tunes_scales=True),
+        "pbp": Method(PbpOptions, fit_pbp, learns_scales=True, tunes_scales=True),
         "dropout": Method(DropoutOptions, fit_dropout),
         "ensemble": Method(EnsembleOptions, fit_ensemble),
         "swag": Method(SwagOptions, fit_swag),
@@ -55,7 +61,11 @@ METHODS: Registry[Method] = Registry(
 """The methods by name; each is one file."""
 
 KINDS: Registry[type[Posterior]] = Registry(
-    "kind of posterior", {kind.kind: kind for kind in (MembersPosterior, NormalPosterior, DropoutPosterior)}
+    "kind of posterior",
+    {
+        kind.kind: kind
+        for kind in (MembersPosterior, NormalPosterior, DropoutPosterior, LaplacePosterior, PbpPosterior)
+    },
 )
 """The forms of posteriors that files hold."""
 
@@ -68,7 +78,7 @@ def fit(
     method: str = "laplace",
     likelihood: str | Likelihood = "auto",
     prior: str = "normal",
-    prior_scale: PriorScale = 1.0,
+    prior_scale: PriorScale | None = None,
     noise_scale: NoiseScale | None = None,
     seed: int = 0,
     on_epoch: Callable[[int, int], None] | None = None,
@@ -88,7 +98,8 @@ def fit(
             output: "bernoulli") and others for numbers with normal noise.
         prior: "normal", "scale-mixture" or "laplace".
         prior_scale: A standard deviation (of a Laplace prior its scale), one by layer as in
-            ``{"0": 0.5, "2": 1.0}``, or "learned", one a tensor, by methods that have a bound on the evidence.
+            ``{"0": 0.5, "2": 1.0}``, or "learned", one a tensor, by methods that have a bound on the evidence. None:
+            "learned" by methods "laplace" and "pbp", else 1.
         noise_scale: Of the normal likelihood: a standard deviation, "learned" (default), or "network".
         seed: Of all that is random; the same seed gives the same posterior on the same machine.
         on_epoch: Called after each epoch of training with the number done and the number planned.
@@ -119,6 +130,8 @@ def fit(
     }
     parsed = parse(chosen.options, options, method)
     function = FunctionalNetwork(network)
+    if prior_scale is None:
+        prior_scale = "learned" if chosen.tunes_scales and prior == "normal" else 1.0
     found_prior = priors.prior(prior, function.weights, prior_scale, **mixture)
     if found_prior.learned and not chosen.learns_scales:
         able = [name for name, other in METHODS.items() if other.learns_scales]
