@@ -47,7 +47,7 @@ steps = [fit_fixed(target, start, evaluations=n) for n in evaluations]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
 left.fill_between(grid[:, 0], posterior, color="0.85", label="posterior")
 left.plot(grid[:, 0], start(None).log_prob(grid).exp().detach(), ":", color="C3", label="initial q")
-for step, n in zip(steps[:-1], evaluations, strict=False):
+for step in steps[:-1]:
     left.plot(grid[:, 0], step.family(None).log_prob(grid).exp(), color="C0", linewidth=0.8)
 left.plot(grid[:, 0], steps[-1].family(None).log_prob(grid).exp(), color="C0", linewidth=2.5, label="best q")
 left.set(xlabel="log rate", ylabel="density", ylim=(0, 1.6))
@@ -63,8 +63,8 @@ figure.tight_layout()
 # %%
 # The gap that is left
 # --------------------
-# The best normal is not the posterior: what is left of the gap is KL(q || p). The posterior is skewed to the left, and a
-# normal can't be. Importance weights measure the gap; the default method closes it.
+# The best normal is not the posterior: what is left of the gap is KL(q || p). The posterior is skewed to the left,
+# and a normal can't be. Importance weights measure the gap; the default method closes it.
 
 best = steps[-1].family(None)
 draws = best.sample((20_000,))
