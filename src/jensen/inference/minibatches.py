@@ -154,7 +154,9 @@ def _climb(target: Target, start: Tensor) -> Tensor:
 
     found = minimize(negative, start.numpy(), jac=True, method="L-BFGS-B", options={"maxiter": 500})
     if not np.isfinite(found.fun):
-        raise FitError("no mode was found on a subsample of the rows: the log-joint is not finite along the way")
+        raise FitError(
+            "no mode was found on a subsample of the rows: the log-joint is not finite along the way"
+        )
     return torch.from_numpy(found.x)
 
 

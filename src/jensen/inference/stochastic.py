@@ -101,9 +101,9 @@ def stochastic(
     Adam runs in stages, each with a smaller step size than the one before, and the parameters are averaged over the
     second half of each. A stage ends when the bound has stopped rising: when its mean over the second half exceeds that
     over the first by less than two standard errors. The next one starts from the average. The ascent ends when two
-    things hold. The stage gained less than the tolerance over the one before, on the same draws. And chance costs it no
-    more than that: with a and b the averages over the two halves of what was averaged, the whole average c beats them by
-    L(c) - (L(a) + L(b)) / 2, which is about what c itself loses to chance. A stage that ends lower than it began is
+    things hold. The stage gained less than the tolerance over the one before, on the same draws. And chance costs it
+    no more than that: with a and b the averages over the two halves of what was averaged, the whole average c beats
+    them by L(c) - (L(a) + L(b)) / 2, which is about what c itself loses to chance. A stage that ends lower than it began is
     undone, so a step size that is too large costs time only.
 
     Args:
@@ -246,7 +246,10 @@ class _Climb:
         average = (sums[last] - sums[middle]) / (last - middle)
         if not settled:
             return average, False, inf
-        halves = (sums[between] - sums[middle]) / (between - middle), (sums[last] - sums[between]) / (last - between)
+        halves = (
+            (sums[between] - sums[middle]) / (between - middle),
+            (sums[last] - sums[between]) / (last - between),
+        )
         whole, a, b = self._bounds(average, *halves).tolist()
         return average, True, whole - (a + b) / 2
 
