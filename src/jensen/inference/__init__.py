@@ -8,6 +8,7 @@ from jensen.inference.fitted import Fit
 from jensen.inference.parameters import (
     Parameter,
     cholesky_correlation,
+    discrete,
     interval,
     lower_bounded,
     ordered,
@@ -69,6 +70,7 @@ __all__ = [
     "TreeReweighted",
     "belief_propagation",
     "cholesky_correlation",
+    "discrete",
     "enumerated_log_z",
     "exact",
     "exact_log_z",

@@ -103,8 +103,8 @@ def stochastic(
     over the first by less than two standard errors. The next one starts from the average. The ascent ends when two
     things hold. The stage gained less than the tolerance over the one before, on the same draws. And chance costs it
     no more than that: with a and b the averages over the two halves of what was averaged, the whole average c beats
-    them by L(c) - (L(a) + L(b)) / 2, which is about what c itself loses to chance. A stage that ends lower than it began is
-    undone, so a step size that is too large costs time only.
+    them by L(c) - (L(a) + L(b)) / 2, which is about what c itself loses to chance. A stage that ends lower than it began
+    is undone, so a step size that is too large costs time only.
 
     Args:
         target: The density.
