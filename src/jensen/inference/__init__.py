@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from jensen.inference import mcmc
 from jensen.inference.fit import METHODS, Method, fit
 from jensen.inference.fitted import Fit
 from jensen.inference.parameters import (
@@ -79,6 +80,7 @@ __all__ = [
     "ising_grid",
     "ising_log_z",
     "lower_bounded",
+    "mcmc",
     "mean_field",
     "onsager_log_z_per_spin",
     "onsager_magnetisation",
