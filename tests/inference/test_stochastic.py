@@ -91,7 +91,9 @@ def test_pathwise_gradient_has_no_variance_at_the_posterior() -> None:
 
 
 def test_mixture_finds_both_modes_and_their_weights() -> None:
-    modes = MultivariateNormal(torch.tensor([[-4.0], [3.0]], dtype=torch.float64), torch.eye(1, dtype=torch.float64))
+    modes = MultivariateNormal(
+        torch.tensor([[-4.0], [3.0]], dtype=torch.float64), torch.eye(1, dtype=torch.float64)
+    )
     log_weights = torch.tensor([0.3, 0.7], dtype=torch.float64).log()
     target = Target(lambda p: (modes.log_prob(p["x"]) + log_weights).logsumexp(0), {"x": real(1)})
     start = Mixture(torch.tensor([[-3.0], [2.0]]), torch.ones(2, 1, 1))
