@@ -1,3 +1,5 @@
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -67,4 +69,4 @@ def test_progress_is_told():
     end = ascend(rosenbrock, starts, progress=lambda used, values: seen.append((used, float(values))))
     assert [used for used, _ in seen] == list(range(1, len(seen) + 1))
     assert len(seen) in {end.evaluations, end.evaluations - 1}
-    assert all(b >= a for (_, a), (_, b) in zip(seen, seen[1:], strict=False))
+    assert all(b >= a for (_, a), (_, b) in itertools.pairwise(seen))

@@ -49,7 +49,7 @@ def test_conjugate_regression_is_exact(method: str):
 
 
 def test_the_mean_field_is_itself_and_says_what_it_misses():
-    mean, covariance, log_evidence = exact()
+    _, covariance, log_evidence = exact()
     precision = torch.linalg.inv(covariance)
     found = fit(regression(), "mean-field", pool=20_000)
     draws = found.sample(20_000, seed=1)["beta"]
@@ -187,7 +187,8 @@ def test_the_summary_is_printed(capsys: pytest.CaptureFixture[str]):
     summary = found.summary()
     printed = capsys.readouterr().out
     assert printed.strip() == str(summary)
-    assert "beta[2]" in printed and "k-hat" in printed
+    assert "beta[2]" in printed
+    assert "k-hat" in printed
     assert summary.words[0].startswith("Trust means")
     mean, *_ = exact()
     assert summary.columns["mean"][0] == pytest.approx(float(mean[0]), abs=0.05)

@@ -114,7 +114,8 @@ def test_no_mode():
     target = Target(lambda p: p["x"] - p["x"].exp() * 0, {"x": real()})
     modes, trouble = find_modes(target, torch.ones(1, 1, dtype=torch.float64), evaluations=20)
     assert modes == []
-    assert trouble is not None and "x at" in trouble
+    assert trouble is not None
+    assert "x at" in trouble
 
 
 def test_the_scale_of_a_precision():

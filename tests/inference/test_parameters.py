@@ -70,7 +70,8 @@ def test_values_are_in_their_supports():
     assert ((values["interval"] > -1) & (values["interval"] < 3)).all()
     torch.testing.assert_close(values["simplices"].sum(-1), torch.ones(2, dtype=torch.float64))
     assert (values["ordered"].diff() > 0).all()
-    assert (values["positive-ordered"] > 0).all() and (values["positive-ordered"].diff() > 0).all()
+    assert (values["positive-ordered"] > 0).all()
+    assert (values["positive-ordered"].diff() > 0).all()
     correlation = values["correlation"] @ values["correlation"].T
     torch.testing.assert_close(correlation.diagonal(), torch.ones(4, dtype=torch.float64))
 

@@ -1,6 +1,5 @@
 """Compares models: reads the data, calls the library, prints the table."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from jensen.recipes import RECIPES
 from jensen.runs.comparing import tables
 from jensen.runs.comparing.plan import named
 from jensen.runs.comparing.sharing import place
+from jensen.runs.storage import strict_json
 
 _WIDE = 110
 """Characters from which all columns are shown; the files have them all."""
@@ -74,7 +74,7 @@ def compare(
 
     report = write_comparison(comparison)
     if as_json:
-        print(json.dumps({**tables.as_record(comparison), "report": str(report)}))
+        print(strict_json({**tables.as_record(comparison), "report": str(report)}))
         return
     show(comparison, Console())
     Console().print(f"tables: {out}/table.csv, .json, .md; report: {report}", highlight=False)

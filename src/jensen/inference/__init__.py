@@ -1,32 +1,8 @@
 """Inference on a user's own log-joint, by variational families and by Markov chains, and on factor graphs."""
 
-from jensen.inference.factor_graph import (
-    CRITICAL_COUPLING,
-    LARGEST_TABLE,
-    BayesianNetwork,
-    BeliefPropagation,
-    Beliefs,
-    ConditionalTable,
-    Exact,
-    Factor,
-    FactorGraph,
-    Group,
-    MeanField,
-    TreeReweighted,
-    belief_propagation,
-    enumerated_log_z,
-    exact,
-    exact_log_z,
-    ising_grid,
-    ising_log_z,
-    mean_field,
-    onsager_log_z_per_spin,
-    onsager_magnetisation,
-    query,
-    torus_log_z,
-    tree_reweighted,
-    variational_free_energy,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from jensen.inference.fit import METHODS, Method, fit
 from jensen.inference.fitted import Fit
 from jensen.inference.parameters import (
@@ -42,6 +18,35 @@ from jensen.inference.parameters import (
 )
 from jensen.inference.summary import Summary
 from jensen.inference.target import Target
+
+if TYPE_CHECKING:
+    from jensen.inference.factor_graph import (
+        CRITICAL_COUPLING,
+        LARGEST_TABLE,
+        BayesianNetwork,
+        BeliefPropagation,
+        Beliefs,
+        ConditionalTable,
+        Exact,
+        Factor,
+        FactorGraph,
+        Group,
+        MeanField,
+        TreeReweighted,
+        belief_propagation,
+        enumerated_log_z,
+        exact,
+        exact_log_z,
+        ising_grid,
+        ising_log_z,
+        mean_field,
+        onsager_log_z_per_spin,
+        onsager_magnetisation,
+        query,
+        torus_log_z,
+        tree_reweighted,
+        variational_free_energy,
+    )
 
 __all__ = [
     "CRITICAL_COUPLING",
@@ -85,3 +90,10 @@ __all__ = [
     "tree_reweighted",
     "variational_free_energy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Factor graphs are loaded when they are first asked for: they bring scipy along."""
+    if name in __all__:
+        return getattr(import_module("jensen.inference.factor_graph"), name)
+    raise AttributeError(f"module 'jensen.inference' has no attribute '{name}'")

@@ -5,8 +5,9 @@ from contextlib import suppress
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions import Distribution
 
+from jensen.distributions import TriangularNormal
 from jensen.errors import FitError
 from jensen.inference.adaptive import COMPONENTS, DOF, STEADY_K, Round, adapt, replaced
 from jensen.inference.families import Family, MeanField
@@ -114,15 +115,15 @@ def around(
     return [place], [f"{trouble}; started from the best normal instead"]
 
 
-def _responded(target: Target, fit: Fixed) -> MultivariateNormal:
+def _responded(target: Target, fit: Fixed) -> TriangularNormal:
     if target.dim <= LARGEST_RESPONSE:
         with suppress(FitError):
             return linear_response(target, fit).forward(None)
     posterior = fit.family(None)
-    if isinstance(posterior, MultivariateNormal):
+    if isinstance(posterior, TriangularNormal):
         return posterior
     scale_tril = torch.diag(posterior.stddev.detach())
-    return MultivariateNormal(posterior.mean.detach(), scale_tril=scale_tril, validate_args=False)
+    return TriangularNormal(posterior.mean.detach(), scale_tril)
 
 
 def _judged(target: Target, posterior: Family | Distribution) -> tuple[Distribution, Weighed]:
@@ -139,7 +140,7 @@ def _rank(done: Round) -> tuple[bool, float]:
     return done.rank
 
 
-def _mixture(normals: list[MultivariateNormal], modes: list[Mode]) -> StudentMixture:
+def _mixture(normals: list[TriangularNormal], modes: list[Mode]) -> StudentMixture:
     masses = torch.tensor([mode.log_mass for mode in modes], dtype=torch.float64).softmax(0)
     # The share of a mode that is known by Laplace's approximation alone isn't taken for certain.
     weights = 0.9 * masses + 0.1 / len(masses)

@@ -76,7 +76,7 @@ class Batched:
         try:
             with unvalidated():
                 return record(points, recordable=not self.loop)
-        except torch._C._LinAlgError:
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
             # One matrix that has no Cholesky factor fails the whole call: halves find the point, which has no density.
             if len(points) == 1:
                 return points.new_full((1,), -torch.inf), torch.zeros_like(points)

@@ -153,7 +153,7 @@ class Fit:
             raise ConfigError("ArviZ isn't installed; pip install 'jensen[diagnostics]'") from None
         values = self.sample(draws, seed=seed)
         attributes = {"inference_library": "jensen", "method": self.method, "pareto_k": self.pareto_k}
-        found = arviz.from_dict({name: value[None].numpy() for name, value in values.items()})
+        found: Any = arviz.from_dict({name: value[None].numpy() for name, value in values.items()})
         found.posterior.attrs.update(attributes)
         return found
 

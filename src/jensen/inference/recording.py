@@ -68,7 +68,8 @@ def record(function: Values, argument: Tensor) -> Callable[[Tensor], Any]:
     """Runs a function once and gives one that does the same operations on any tensor of the same shape.
 
     What a Python branch has decided, it has decided for good. A factorisation that fails for some rows of the argument
-    (a matrix that isn't positive definite) doesn't raise: it gives -inf in results (n,) and zero in others. Tensors other than the argument and what is made of it
+    (a matrix that isn't positive definite) doesn't raise: it gives -inf in results (n,) and zero in others.
+    Tensors other than the argument and what is made of it
     stay as they are.
 
     Args:

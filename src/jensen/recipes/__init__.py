@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import nn
 
@@ -30,7 +29,7 @@ class Recipe:
         objective: What training minimises.
         config_type: Of its options.
         solve: Fits a model that needs no training loop, an iteration at a time: from the model, its config, the data
-            (n, *event) and the seed; None where it is trained.
+            (n, *event), in memory or on disk, and the seed; None where it is trained.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Recipe:
     assemble: Callable[[Any, Schema, Any], Any] = assemble
     objective: Callable[[Any, Any], nn.Module] = objective
     config_type: type[BaseModel] = VAEConfig
-    solve: Callable[[Any, Any, NDArray[Any], int], Iterator[Iteration]] | None = None
+    solve: Callable[[Any, Any, exact.Array, int], Iterator[Iteration]] | None = None
 
     def config(self, options: Mapping[str, Any]) -> Any:
         """The recipe's defaults with the user's options over them, checked.

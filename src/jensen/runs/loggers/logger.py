@@ -125,7 +125,9 @@ def values(record: Mapping[str, Any]) -> dict[str, float]:
     """
     found = {f"train/{key}": float(value) for key, value in record["train"].items()}
     for key, value in (record["valid"] or {}).items():
-        found[f"valid/{key}"] = float(value)
+        # Of one datum there is no standard error.
+        if value is not None:
+            found[f"valid/{key}"] = float(value)
     names = {
         "learning_rate": "learning_rate",
         "rate": "data_per_second",
