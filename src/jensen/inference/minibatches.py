@@ -1,15 +1,15 @@
 """The density of a target with many data, from a few rows at a time."""
 
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from jensen.errors import ConfigError, FitError
+from jensen.inference.ascent import ascend
 from jensen.inference.families.frame import Frame
+from jensen.inference.start import hessian, scale_from
 from jensen.inference.target import Target
 from jensen.seeding import seeded
 
@@ -129,57 +129,17 @@ def minibatch_frame(target: Target, batch_size: int, seed: int | None = 0) -> Fr
     """
     with seeded(seed):
         part = target.subsample(torch.randint(rows_in(target), (check_batch(target, batch_size),)))
-    location = _climb(part, part.starting_points(1, seed)[0])
-    precision = -_hessian(part, location)
-    for _ in range(NEWTON_STEPS):
-        triangle = _positive(precision)
-        gradient = full_pass(target, location[None], batch_size)[1][0]
-        move = torch.cholesky_solve(gradient[:, None], triangle)[:, 0]
-        location = location + move
-        # In standard deviations: the length of the step in the metric of the precision.
-        if float((triangle.T @ move).norm()) < NEAR * len(move) ** 0.5:
-            break
-    precision = -_hessian(part, location)
-    return Frame(location, _inverse_root(_positive(precision)))
-
-
-def _climb(target: Target, start: Tensor) -> Tensor:
-    from scipy.optimize import minimize
-
-    def negative(point: Any) -> tuple[float, Any]:
-        value, gradient = target.value_and_gradient(torch.from_numpy(np.asarray(point, float))[None])
-        if not (torch.isfinite(value).all() and torch.isfinite(gradient).all()):
-            return np.inf, np.zeros(target.dim)
-        return -float(value), -gradient[0].numpy()
-
-    found = minimize(negative, start.numpy(), jac=True, method="L-BFGS-B", options={"maxiter": 500})
-    if not np.isfinite(found.fun):
+    end = ascend(part.value_and_gradient, part.starting_points(1, seed))
+    location = end.points[0]
+    if not bool(torch.isfinite(end.gradients).all()):
         raise FitError(
             "no mode was found on a subsample of the rows: the log-joint is not finite along the way"
         )
-    return torch.from_numpy(found.x)
-
-
-def _hessian(target: Target, point: Tensor) -> Tensor:
-    """By central differences of gradients, all in one call, (dim, dim)."""
-    step = 1e-4 * torch.clamp(point.abs(), min=1e-2)
-    offsets = torch.diag(step)
-    gradients = target.value_and_gradient(torch.cat([point + offsets, point - offsets]))[1]
-    above, below = gradients.chunk(2)
-    hessian = (above - below) / (2 * step[:, None])
-    return 0.5 * (hessian + hessian.T)
-
-
-def _positive(precision: Tensor) -> Tensor:
-    """The lower Cholesky factor, of the nearest matrix that is clearly positive definite if this one isn't."""
-    triangle, failed = torch.linalg.cholesky_ex(precision)
-    if not bool(failed):
-        return triangle
-    values, vectors = torch.linalg.eigh(precision)
-    values = torch.clamp(values.abs(), min=1e-8 * float(values.abs().max()))
-    return torch.linalg.cholesky((vectors * values) @ vectors.T)
-
-
-def _inverse_root(triangle: Tensor) -> Tensor:
-    """A lower triangle S with S S^T = (L L^T)^-1."""
-    return torch.linalg.cholesky(torch.cholesky_inverse(triangle))
+    scale_tril, _ = scale_from(-hessian(part.value_and_gradient, location))
+    for _ in range(NEWTON_STEPS):
+        # In posterior standard deviations.
+        move = scale_tril.T @ full_pass(target, location[None], batch_size)[1][0]
+        location = location + scale_tril @ move
+        if float(move.norm()) < NEAR * len(move) ** 0.5:
+            break
+    return Frame(location, scale_from(-hessian(part.value_and_gradient, location))[0])

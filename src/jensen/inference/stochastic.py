@@ -39,7 +39,7 @@ COMPARED = 512
 
 
 @dataclass(frozen=True)
-class Ascent:
+class Stochastic:
     """What stochastic ascent found.
 
     Attributes:
@@ -95,7 +95,7 @@ def stochastic(
     batch_size: int | None = None,
     ascending: Ascending | None = None,
     seed: int | None = 0,
-) -> Ascent:
+) -> Stochastic:
     """Maximises the bound over a posterior's parameters by stochastic gradients.
 
     Adam runs in stages, each with a smaller step size than the one before, and the parameters are averaged over the
@@ -103,8 +103,8 @@ def stochastic(
     over the first by less than two standard errors. The next one starts from the average. The ascent ends when two
     things hold. The stage gained less than the tolerance over the one before, on the same draws. And chance costs it
     no more than that: with a and b the averages over the two halves of what was averaged, the whole average c beats
-    them by L(c) - (L(a) + L(b)) / 2, which is about what c itself loses to chance. A stage that ends lower than it began
-    is undone, so a step size that is too large costs time only.
+    them by L(c) - (L(a) + L(b)) / 2, which is about what c itself loses to chance. A stage that ends lower than it
+    began is undone, so a step size that is too large costs time only.
 
     Args:
         target: The density.
@@ -160,7 +160,7 @@ class _Climb:
     def tolerance(self) -> float:
         return self.how.tolerance * self.target.dim
 
-    def run(self) -> Ascent:
+    def run(self) -> Stochastic:
         best = self._vector()
         self._start()
         step_size = self.how.step_size or getattr(self.posterior, "step_size", None) or self._tried()
@@ -177,13 +177,13 @@ class _Climb:
                 break
             if len(self.stages) == STAGES:
                 reason = (
-                    f"all {STAGES} step sizes were used; the last one changed the bound by {gain:.2g} nats, and chance costs "
-                    f"it about {chance:.2g}"
+                    f"all {STAGES} step sizes were used; the last one changed the bound by {gain:.2g} nats, and "
+                    f"chance costs it about {chance:.2g}"
                 )
                 break
             step_size *= SHRINK
         self._set(best)
-        return Ascent(
+        return Stochastic(
             self.posterior,
             torch.stack(self.history),
             float(self._bounds(best)[0]),
@@ -209,8 +209,8 @@ class _Climb:
         first = self.estimator(self.density, self.posterior, 64)
         if not bool(torch.isfinite(first.bound)):
             raise FitError(
-                f"the bound is {float(first.bound)} at the first posterior: none of its draws has a finite log-joint and "
-                "gradient; start nearer to the posterior or narrower, by the family's around(location, scale_tril)"
+                f"the bound is {float(first.bound)} at the first posterior: none of its draws has a finite log-joint "
+                "and gradient; start nearer to the posterior or narrower, by the family's around(location, scale_tril)"
             )
 
     def _optimiser(self, step_size: float) -> torch.optim.Optimizer:
