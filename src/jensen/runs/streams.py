@@ -75,9 +75,12 @@ def default_fraction(n: int, *, streamed: bool) -> float | None:
         >>> default_fraction(400_000, streamed=True)
         0.025
     """
-    if n < 50:
-        return None
-    return min(0.1, STREAM_VALID / n) if streamed else 0.1
+    return None if n < 50 else some_of(n, 0.1, streamed=streamed)
+
+
+def some_of(n: int, part: float, *, streamed: bool) -> float:
+    """A part of the data to hold in memory: of data on disk no more than makes 10,000."""
+    return min(part, STREAM_VALID / n) if streamed else part
 
 
 def was_streamed(folder: Path) -> bool | None:
