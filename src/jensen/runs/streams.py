@@ -29,6 +29,9 @@ def batches(dataset: Dataset | Stored, batch_size: int, seed: int, engine: Engin
 
     Returns:
         The batches.
+
+    Raises:
+        DataError: If they don't fit into the GPU's memory.
     """
     rank, world_size = engine.rank, engine.world_size
     if isinstance(dataset, Stored):
@@ -36,13 +39,23 @@ def batches(dataset: Dataset | Stored, batch_size: int, seed: int, engine: Engin
             dataset, batch_size // world_size, seed, device=engine.device, rank=rank, world_size=world_size
         )
     return ArrayBatches(
-        torch.as_tensor(dataset.x).to(engine.device),
+        _on_device(dataset, engine.device),
         batch_size // world_size,
         seed,
         transform=binarise if dataset.dynamic else None,
         rank=rank,
         world_size=world_size,
     )
+
+
+def _on_device(dataset: Dataset, device: torch.device) -> Tensor:
+    try:
+        return torch.as_tensor(dataset.x).to(device)
+    except torch.OutOfMemoryError as error:
+        raise DataError(
+            f"{len(dataset)} data of {dataset.name}, {dataset.x.nbytes / 1e9:.3g} GB, don't fit into the GPU's memory; "
+            "leave them on disk (--stream, jensen.data.stored), or fit on the processor (--device cpu)"
+        ) from error
 
 
 def in_memory(dataset: Dataset | Stored) -> Dataset:
