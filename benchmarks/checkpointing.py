@@ -60,7 +60,7 @@ def main() -> None:
         times = {way: list[float]() for way in WAYS}
         for _ in range(arguments.rounds):
             for way, network in networks.items():
-                times[way].append(timed(lambda network=network: step(network, x)))
+                times[way].append(timed(lambda network=network, x=x: step(network, x)))
         found[title] = {
             way: {"megabytes": most_at_once(network, x) / 1e6, "seconds": statistics.median(times[way])}
             for way, network in networks.items()

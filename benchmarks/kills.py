@@ -20,18 +20,27 @@ import numpy as np
 import torch
 
 from common import keep, kept
-from jensen.data import Dataset, from_array
+from jensen.data import Dataset, Stored, stored
 from jensen.errors import FitError, RunError
 from jensen.runs import Run, fit, keeping
-from jensen.training import loop
+from jensen.training import loop, streams
 
 OPTIONS = {"epochs": 12, "latent_dim": 3, "hidden": 16, "batch_size": 20, "averaging": 0.99}
 PATIENCE = 20.0
 """Seconds after which a process that should end is sent SIGTERM, as torchrun does when another one has died."""
 
 
-def dataset() -> Dataset:
-    return from_array((np.random.default_rng(0).random((200, 12)) < 0.3).astype(np.uint8), name="random")
+def write_shards(folder: Path) -> None:
+    """The data, in memory and on disk the same ones."""
+    folder.mkdir()
+    x = (np.random.default_rng(0).random((200, 12)) < 0.3).astype(np.uint8)
+    for number, part in enumerate(np.split(x, (70, 130))):
+        np.save(folder / f"{number}.npy", part)
+
+
+def dataset(root: Path, *, streamed: bool) -> Dataset | Stored:
+    data = stored(root / "shards", block_rows=8)
+    return data if streamed else data.load()
 
 
 def free_port() -> int:
@@ -40,13 +49,13 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def forked(folder: Path, processes: int) -> list[int]:
+def forked(folder: Path, processes: int, *, streamed: bool) -> list[int]:
     """Starts a fit in processes of its own, or goes on with it; returns their numbers."""
     port = free_port()
-    return [_fork(folder, rank, processes, port) for rank in range(processes)]
+    return [_fork(folder, rank, processes, port, streamed) for rank in range(processes)]
 
 
-def _fork(folder: Path, rank: int, processes: int, port: int) -> int:
+def _fork(folder: Path, rank: int, processes: int, port: int, streamed: bool) -> int:
     process = os.fork()
     if process == 0:
         status = 1
@@ -57,7 +66,8 @@ def _fork(folder: Path, rank: int, processes: int, port: int) -> int:
                 sizes = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
                 os.environ |= {name: str(value) for name, value in (place | sizes).items()}
                 os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "kills"}
-            fit(dataset(), options=OPTIONS, valid=0.2, device="cpu", folder=folder, resume=True)
+            data = dataset(folder.parent, streamed=streamed)
+            fit(data, options=OPTIONS, valid=0.2, device="cpu", folder=folder, resume=True)
             if processes > 1:
                 torch.distributed.destroy_process_group()
             status = 0
@@ -89,10 +99,10 @@ def outcome(folder: Path) -> tuple[bytes, list[dict[str, Any]]]:
 
 
 def trial(
-    folder: Path, seconds: float, victims: tuple[int, ...], processes: int, reference: Any
+    folder: Path, seconds: float, victims: tuple[int, ...], processes: int, streamed: bool, reference: Any
 ) -> dict[str, Any]:
     """One fit, of which some processes are killed after so many seconds, gone on with."""
-    group = forked(folder, processes)
+    group = forked(folder, processes, streamed=streamed)
     time.sleep(seconds)
     for rank in victims:
         os.kill(group[rank], signal.SIGKILL)
@@ -105,7 +115,7 @@ def trial(
         except RunError as error:
             print(error)
             readable = False
-    resumed = all(ended(process) == 0 for process in forked(folder, processes))
+    resumed = all(ended(process) == 0 for process in forked(folder, processes, streamed=streamed))
     return {
         "seconds": seconds,
         "victims": victims,
@@ -122,12 +132,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--stream", action="store_true", help="train from shards on disk")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--print-only", action="store_true", help="keep no result")
     arguments = parser.parse_args()
     processes = arguments.processes
     torch.set_num_threads(1)
     keeping.SAVE_EVERY = keeping.SAVE_WITHIN = 0.0
+    # Several buffers in an epoch.
+    streams.BUFFER_BYTES = 600
     if processes > 1:
         # Several processes save where they have added up what they recorded.
         loop.AT_ONCE = 3
@@ -139,15 +152,18 @@ def main() -> None:
     generator = np.random.default_rng(arguments.seed)
     sets = [(0,)] if processes == 1 else [*((rank,) for rank in range(processes)), tuple(range(processes))]
     root = Path(tempfile.mkdtemp())
+    write_shards(root / "shards")
     start = time.perf_counter()
-    if any(ended(process) != 0 for process in forked(root / "whole", processes)):
+    if any(ended(process) != 0 for process in forked(root / "whole", processes, streamed=arguments.stream)):
         raise SystemExit("the uninterrupted fit failed")
     whole = time.perf_counter() - start
     reference = outcome(root / "whole")
     trials: list[dict[str, Any]] = []
     while sum(one["killed"] for one in trials) < arguments.kills:
         folder, victims = root / str(len(trials)), sets[len(trials) % len(sets)]
-        one = trial(folder, float(generator.uniform(0, whole)), victims, processes, reference)
+        one = trial(
+            folder, float(generator.uniform(0, whole)), victims, processes, arguments.stream, reference
+        )
         if not (one["equal"] and one["readable"]):
             print(f"kept in {folder}: {one}")
         trials.append(one)
@@ -166,7 +182,8 @@ def main() -> None:
     if not arguments.print_only:
         content = {key: value for key, value in kept("kills").items() if key != "machine"}
         content |= {"what": "fits killed by SIGKILL at random moments and resumed"}
-        content |= result if processes == 1 else {f"by_{processes}_processes": result}
+        name = f"by_{processes}_processes" + "_from_disk" * arguments.stream
+        content |= result if name == "by_1_processes" else {name: result}
         keep("kills", content)
     if all(one["equal"] and one["readable"] for one in trials):
         shutil.rmtree(root)

@@ -18,7 +18,7 @@ from jensen.data import Dataset, Schema, from_array, split
 from jensen.errors import ConfigError, DataError, FitError, RunError, ShapeError
 from jensen.runs import Run, Silent, fit, keeping
 from jensen.runs.run import read_metrics
-from jensen.runs.storage import read_state, write_state
+from jensen.runs.storage import read_json, read_state, write_json, write_state
 
 EPOCHS = 6
 OPTIONS = {"epochs": EPOCHS, "latent_dim": 2, "hidden": 6, "batch_size": 16}
@@ -181,6 +181,15 @@ def test_resuming_another_fit_says_what_differs(tmp_path: Path, change: dict[str
     with pytest.raises(RunError, match=f"can't resume .*: {message}"):
         fit(**{**arguments, **change}, folder=tmp_path, resume=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(("layout", "which"), [(1, "an older"), (99, "a newer")])
+def test_resuming_what_another_version_wrote(tmp_path: Path, layout: int, which: str) -> None:
+    fit(dataset_of("real"), options=OPTIONS, folder=tmp_path, watcher=Interrupter(2))
+    content = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", {**content, "format": layout})
+    with pytest.raises(RunError, match=f"has layout {layout}, that of {which} jensen"):
+        fit(dataset_of("real"), options=OPTIONS, folder=tmp_path, resume=True)
 
 
 def test_other_validation_data_are_noticed(tmp_path: Path) -> None:

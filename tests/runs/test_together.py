@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import made
 from jensen.errors import ConfigError, DataError, RunError
@@ -171,6 +172,39 @@ def test_control_c_stops_two_processes_after_the_same_step(tmp_path: Path) -> No
     assert weights[0] == weights[1]
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_processes_that_were_asked_for_other_fits_do_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """As where one of them found less memory free, and reads from disk what the others hold in memory."""
+    from jensen.runs import fitting
+    from jensen.training import Alone, resolve
+
+    totals: list[float] = []
+
+    class First(Alone):
+        def total(self, values: torch.Tensor) -> torch.Tensor:
+            totals.append(float(values) if values.ndim == 0 else 0.0)
+            return values + (values if same or len(totals) > 1 else values + 1)
+
+    def first_of_two(device: str) -> First:
+        engine = First(resolve(device))
+        engine.world_size = 2
+        return engine
+
+    monkeypatch.setattr(fitting, "start_engine", first_of_two)
+    dataset = made("binary", n=50, shape=(3,))
+    if same:
+        assert fit(dataset, options=OPTIONS).history[-1]["status"] == "finished"
+    else:
+        with pytest.raises(
+            ConfigError, match=r"process 0 of 2 .* 50 data of binary .*held in memory; start all"
+        ):
+            fit(dataset, options=OPTIONS, folder=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    assert 0 < totals[0] < 2**32
+
+
 def test_of_several_processes_the_first_keeps_nothing_that_it_knows_a_part_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,8 +212,12 @@ def test_of_several_processes_the_first_keeps_nothing_that_it_knows_a_part_of(
     from jensen.runs import fitting
     from jensen.training import Alone, resolve
 
-    def first_of_two(device: str) -> Alone:
-        engine = Alone(resolve(device))
+    class First(Alone):
+        def total(self, values: torch.Tensor) -> torch.Tensor:
+            return 2 * values
+
+    def first_of_two(device: str) -> First:
+        engine = First(resolve(device))
         engine.world_size = 2
         return engine
 

@@ -21,7 +21,7 @@ from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.keeping import Keeper
 from jensen.runs.run import Run, make_folder
 from jensen.runs.solving import solve
-from jensen.runs.storage import finite, versions
+from jensen.runs.storage import finite, strict_json, versions
 from jensen.runs.streams import batches, in_memory, layout
 from jensen.runs.watching import Several, Silent, Watcher
 from jensen.seeding import seeded
@@ -107,6 +107,7 @@ def fit(
         model = chosen.assemble(config, dataset.schema, _sample(dataset))
     about = _about(dataset, valid, seed, engine) | {"valid": given}
     run = Run(recipe, config, dataset.schema, model, about=about)
+    _agree(run, engine)
     run.examples = _examples(dataset if valid is None else valid, seed)
     watcher = Silent() if watcher is None or engine.rank > 0 else watcher
     watcher = watcher if folder is None or engine.rank > 0 else Several(watcher, Heartbeat())
@@ -130,6 +131,28 @@ def fit(
         keeper = Keeper(run, training, make_folder(folder), resume=resume)
     _train(run, training, len(dataset), watcher, keeper)
     return run
+
+
+def _agree(run: Run, engine: Engine) -> None:
+    """Checks that all processes were asked for the same fit of the same data, read in the same way.
+
+    Raises:
+        ConfigError: In at least one of them if they weren't.
+    """
+    if engine.world_size == 1:
+        return
+    about = {key: run.about[key] for key in ("stream", "n", "n_valid", "seed", "checksum")}
+    mine = zlib.crc32(strict_json([run.recipe, run.description()["options"], about]).encode())
+    # Whole numbers below 2^32, whose sum float64 holds exactly.
+    whole = engine.total(torch.tensor(float(mine), dtype=torch.float64, device=engine.device))
+    if float(whole) != float(mine) * engine.world_size:
+        streamed = "read from disk" if run.about["stream"] is not None else "held in memory"
+        raise ConfigError(
+            f"process {engine.rank} of {engine.world_size} was asked for another fit than the others, or has other "
+            f"data: here {run.about['n']} data of {run.about['data']} with checksum {run.about['checksum']}, "
+            f"{streamed}; start all of them by the same command on the same data, with --stream or --no-stream if "
+            "memory is scarce"
+        )
 
 
 def _train(run: Run, training: Training, data: int, watcher: Watcher, keeper: Keeper | None) -> None:
