@@ -1,7 +1,7 @@
 """Memory of the exact models' fits, and the time of EM over an array on disk, each in a process of its own.
 
-Peaks are of the process's own pages (RssAnon, every two milliseconds); pages of a mapped file belong to the system, which
-takes them back when it needs them. By default the sizes are small; ``--full`` takes those of the targets.
+Peaks are of the process's own pages (RssAnon, every two milliseconds); pages of a mapped file belong to the system,
+which takes them back when it needs them. By default the sizes are small; ``--full`` takes those of the targets.
 """
 
 import argparse

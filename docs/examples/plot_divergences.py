@@ -2,9 +2,9 @@ r"""
 Which divergence: seeking a mode, or covering them all
 ======================================================
 
-A single normal q is to stand for a density p with two modes. The divergence isn't symmetric, and which way round it is
-taken decides what q looks like. Variational inference minimises :math:`KL(q\,\|\,p)`, because that is the one that needs
-expectations under q only.
+A single normal q is to stand for a density p with two modes. The divergence isn't symmetric, and which way round it
+is taken decides what q looks like. Variational inference minimises :math:`KL(q\,\|\,p)`, because that is the one that
+needs expectations under q only.
 """
 
 import matplotlib.pyplot as plt
@@ -58,24 +58,23 @@ for axes in (left, right):
     axes.legend()
 
 # %%
-# KL(q || p) is infinite where q puts mass and p has none, so q keeps within one mode. There are two local minima; at each
-# of them the divergence is close to :math:`-\log` of that mode's weight, since q is p but for the other mode.
+# KL(q || p) is infinite where q puts mass and p has none, so q keeps within one mode. There are two local minima; at
+# each of them the divergence is close to :math:`-\log` of that mode's weight, since q is p but for the other mode.
 #
-# KL(p || q) is infinite where p has mass and q has none, so q covers both modes and the valley between them. Its minimum
-# has the mean and the variance of p.
+# KL(p || q) is infinite where p has mass and q has none, so q covers both modes and the valley between them. Its
+# minimum has the mean and the variance of p.
 
-print("KL(q || p):", {side: round(value, 3) for side, (_, value) in reverse.items()})
-print("-log weight:", {"left": round(-np.log(0.6), 3), "right": round(-np.log(0.4), 3)})
-mean = (p * grid).sum()
-print(
-    f"mean of p {mean:.3f}, of q {forward[0]:.3f}; sd {((p * (grid - mean) ** 2).sum()) ** 0.5:.3f}, {np.exp(forward[1]):.3f}"
-)
+for side, weight in (("left", 0.6), ("right", 0.4)):
+    print(f"{side}: KL(q || p) {reverse[side][1]:.3f}, -log weight {-np.log(weight):.3f}")
+mean = float((p * grid).sum())
+sd = float((p * (grid - mean) ** 2).sum() ** 0.5)
+print(f"mean and sd of p {mean:.2f}, {sd:.2f}; of q {forward[0]:.2f}, {np.exp(forward[1]):.2f}")
 
 # %%
 # Independent dimensions
 # ----------------------
-# The same happens without a second mode, where q has independent dimensions and p hasn't. For a normal p both minima are
-# known: KL(q || p) takes the *conditional* variances, the inverse of the precision's diagonal, and is too narrow;
+# The same happens without a second mode, where q has independent dimensions and p hasn't. For a normal p both minima
+# are known: KL(q || p) takes the *conditional* variances, the inverse of the precision's diagonal, and is too narrow;
 # KL(p || q) takes the *marginal* ones.
 
 covariance = np.array([[1.0, 0.9], [0.9, 1.0]])

@@ -47,9 +47,9 @@ by_mean = np.abs(x[:, 1] - np.nanmean(gaps[:, 1]))[::4].mean()
 print(f"error of imputed cells {imputed:.2f}, of the column's mean {by_mean:.2f}")
 
 # %%
-# **Three clusters** of known unit variance with a normal prior on their centres, as in the lecture. Each iteration shares
-# the points out among the components (colours mix where it isn't sure), then moves the beliefs about the centres (crosses
-# of two standard deviations) to where their points are.
+# **Three clusters** of known unit variance with a normal prior on their centres, as in the lecture. Each iteration
+# shares the points out among the components (colours mix where it isn't sure), then moves the beliefs about the centres
+# (crosses of two standard deviations) to where their points are.
 
 truth = np.array([[-2.5, 0.0], [2.5, 0.0], [0.0, 4.0]])
 points = np.repeat(truth, 80, 0) + rng.normal(size=(240, 2))
@@ -89,10 +89,10 @@ figure.tight_layout()
 print("centres", mixture.predictive.mean.numpy().round(2).tolist())
 
 # %%
-# The bound rises in every iteration, and stays below the log evidence. It does so as well where steps are taken along its
-# gradient by the means and by the log variances in turn (the lecture's updates; the solver "plain-gradient" of
-# :class:`jensen.GaussianMixture`), or along the natural gradient ("gradient"). Coordinate ascent ("cavi") jumps to the best
-# q of each block at once.
+# The bound rises in every iteration, and stays below the log evidence. It does so as well where steps are taken along
+# its gradient by the means and by the log variances in turn (the lecture's updates; the solver "plain-gradient" of
+# :class:`jensen.GaussianMixture`), or along the natural gradient ("gradient"). Coordinate ascent ("cavi") jumps to the
+# best q of each block at once.
 
 mixture = start()
 plain, bounds = PlainGradient(mixture.components, step=1.0, count=len(points)), []
