@@ -30,6 +30,7 @@ class Recipe:
         config_type: Of its options.
         solve: Fits a model that needs no training loop, an iteration at a time: from the model, its config, the data
             (n, *event), in memory or on disk, and the seed; None where it is trained.
+        least_data: How many data it can be fitted to at least.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Recipe:
     objective: Callable[[Any, Any], nn.Module] = objective
     config_type: type[BaseModel] = VAEConfig
     solve: Callable[[Any, Any, exact.Array, int], Iterator[Iteration]] | None = None
+    least_data: int = 2
 
     def config(self, options: Mapping[str, Any]) -> Any:
         """The recipe's defaults with the user's options over them, checked.
@@ -97,6 +99,7 @@ RECIPES: Registry[Recipe] = Registry(
                     found.assemble,
                     config_type=found.config_type,
                     solve=found.solve,
+                    least_data=found.least_data,
                 )
                 for name, found in exact.EXACT.items()
             ),

@@ -140,6 +140,7 @@ class Exact:
     assemble: Callable[[Any, Schema, Array | None], Any]
     solve: Callable[[Any, Any, Array, int], Iterator[Iteration]]
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    least_data: int = 2
 
 
 def _cells(schema: Schema) -> int:
@@ -382,6 +383,7 @@ EXACT: Mapping[str, Exact] = {
         _hmm_resolve,
         _hmm_assemble,
         _hmm_solve,
+        least_data=1,
     ),
 }
 """The models by name."""

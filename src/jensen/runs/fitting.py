@@ -82,8 +82,10 @@ def fit(
         dataset, valid = _split(dataset, float(valid), seed)
     elif valid is not None:
         valid = check_matches(dataset.schema, in_memory(valid))
-    if len(dataset) < 2:
-        raise DataError(f"fitting needs at least 2 data, got n_samples = {len(dataset)}; add more")
+    if len(dataset) < chosen.least_data:
+        raise DataError(
+            f"fitting needs at least {chosen.least_data} data, got n_samples = {len(dataset)}; add more"
+        )
     config = chosen.resolve(config, dataset.schema, len(dataset))
     if chosen.solve is not None:
         return solve(
