@@ -45,10 +45,15 @@ class SgldOptions(TrainingOptions):
     )
     cycles: int = Field(4, gt=0, description="of a cyclical schedule")
     exploration: float = Field(
-        0.5, ge=0, lt=1, description="first part of each cycle (of all steps, if constant) that nothing is kept of"
+        0.5,
+        ge=0,
+        lt=1,
+        description="first part of each cycle (of all steps, if constant) that nothing is kept of",
     )
     step_size: float | None = Field(
-        None, gt=0, description="largest step size, in units of the preconditioner; None: by curvature and noise"
+        None,
+        gt=0,
+        description="largest step size, in units of the preconditioner; None: by curvature and noise",
     )
     minibatch: int | None = Field(
         None, gt=0, description="data in a gradient while drawing; None: all up to 1,000, else batch_size"
