@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jensen import (
         bounds,
         data,
+        diagnostics,
         distributions,
         evaluation,
         inference,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 _ROOMS = (
     "bounds",
     "data",
+    "diagnostics",
     "distributions",
     "evaluation",
     "inference",
@@ -69,6 +71,7 @@ __all__ = [
     "HiddenMarkovModel",
     "bounds",
     "data",
+    "diagnostics",
     "distributions",
     "evaluation",
     "inference",

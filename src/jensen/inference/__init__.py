@@ -1,5 +1,6 @@
-"""Inference: factor graphs, with bounds on log Z from both sides, estimates, and exact answers."""
+"""Inference on a user's own log-joint, by variational families and by Markov chains, and on factor graphs."""
 
+from jensen.inference import mcmc
 from jensen.inference.factor_graph import (
     CRITICAL_COUPLING,
     LARGEST_TABLE,
@@ -27,6 +28,18 @@ from jensen.inference.factor_graph import (
     tree_reweighted,
     variational_free_energy,
 )
+from jensen.inference.parameters import (
+    Parameter,
+    cholesky_correlation,
+    interval,
+    lower_bounded,
+    ordered,
+    positive,
+    positive_ordered,
+    real,
+    simplex,
+)
+from jensen.inference.target import Target
 
 __all__ = [
     "CRITICAL_COUPLING",
@@ -40,17 +53,28 @@ __all__ = [
     "FactorGraph",
     "Group",
     "MeanField",
+    "Parameter",
+    "Target",
     "TreeReweighted",
     "belief_propagation",
+    "cholesky_correlation",
     "enumerated_log_z",
     "exact",
     "exact_log_z",
+    "interval",
     "ising_grid",
     "ising_log_z",
+    "lower_bounded",
+    "mcmc",
     "mean_field",
     "onsager_log_z_per_spin",
     "onsager_magnetisation",
+    "ordered",
+    "positive",
+    "positive_ordered",
     "query",
+    "real",
+    "simplex",
     "torus_log_z",
     "tree_reweighted",
     "variational_free_energy",

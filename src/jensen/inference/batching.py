@@ -1,0 +1,179 @@
+"""A function of one point at many points, with its gradient: one vmapped call, in chunks, recorded when it pays."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.func import vmap
+
+from jensen.errors import FitError
+from jensen.inference.recording import Dispatch, record
+
+Scalar = Callable[[Tensor], Tensor]
+
+BUDGET = 64_000_000
+"""Bytes of intermediate results that one call may hold, about; small enough to be near the processor's caches."""
+
+
+@contextmanager
+def unvalidated() -> Generator[None]:
+    """Torch's distributions don't look at their arguments within the block: vmap can't branch on values."""
+    before: bool = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
+class Batched:
+    """Values and gradients of a scalar function at many points.
+
+    Points go through ``vmap`` in chunks that hold about ``BUDGET`` bytes. A function that is called often enough is
+    recorded once as a plain list of operations, which runs about ten times faster than Python's own calls.
+
+    Args:
+        function: Of one point (dim,), to a scalar.
+        loop: Call it for one point after the other, for functions that vmap refuses.
+        chunk: Points of one call; None measures it.
+    """
+
+    def __init__(self, function: Scalar, *, loop: bool = False, chunk: int | None = None) -> None:
+        self.function = function
+        self.loop = loop
+        self._recorded: dict[tuple[int, bool], _Recording] = {}
+        self.chunk = chunk
+
+    def values(self, points: Tensor) -> Tensor:
+        """At (n, dim), differentiable: (n,)."""
+        return torch.cat([self._call(chunk) for chunk in self._chunks(points)])
+
+    def plain_values(self, points: Tensor) -> Tensor:
+        """At (n, dim), detached: (n,)."""
+        return self._gathered(points, gradient=False)[0]
+
+    def values_and_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """At (n, dim), detached: (n,) and (n, dim)."""
+        values, gradients = self._gathered(points, gradient=True)
+        return values, gradients
+
+    def _gathered(self, points: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
+        if len(points) == 0:
+            return points.new_zeros(0), points.new_zeros(points.shape)
+        parts = [self._detached(chunk, gradient) for chunk in self._chunks(points.detach())]
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def _detached(self, points: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
+        key = (len(points), gradient)
+        record = self._recorded.setdefault(
+            key, _Recording(self._with_gradient if gradient else self._only_value)
+        )
+        with unvalidated():
+            return record(points, recordable=not self.loop)
+
+    def _with_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        # A point's value depends on that point alone, so the sum's gradient holds every value's. (torch.func's own
+        # gradient loads torch's compiler, which takes a second.)
+        with torch.enable_grad():
+            leaves = points.detach().requires_grad_()
+            values = self._call(leaves)
+            (gradients,) = torch.autograd.grad(values.sum(), leaves)
+        return values.detach(), gradients
+
+    def _only_value(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return self._call(points), points
+
+    def _call(self, points: Tensor) -> Tensor:
+        with unvalidated():
+            if self.loop:
+                return torch.stack([self.function(point) for point in points])
+            return self._mapped(self.function, points)
+
+    def _mapped(self, function: Callable[[Tensor], Any], points: Tensor) -> Any:
+        try:
+            return vmap(function)(points)
+        except RuntimeError as error:
+            raise _refusal(error) from error
+
+    def _chunks(self, points: Tensor) -> Iterator[Tensor]:
+        if self.chunk is None:
+            self.chunk = max(1, BUDGET // max(1, self._footprint(points[0])))
+        return iter(points.split(self.chunk))
+
+    def _footprint(self, point: Tensor) -> int:
+        counter = _Bytes()
+        with torch.no_grad(), unvalidated(), counter:
+            self.function(point)
+        return counter.total
+
+
+class _Bytes(Dispatch):
+    """Adds up the bytes of all results of operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.total += result.numel() * result.element_size()
+        return result
+
+
+class _Recording:
+    """A function of a batch of fixed size, called as it is until a recording would have paid for itself.
+
+    When it is recorded depends on the number of calls alone, so that the same seed gives the same numbers.
+    """
+
+    CALLS = 30
+    """Calls that take as long as recording one."""
+
+    def __init__(self, function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.function = function
+        self.calls = 0
+        self.recorded: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+        self.refused = False
+
+    def __call__(self, points: Tensor, *, recordable: bool) -> tuple[Tensor, Tensor]:
+        if self.recorded is not None:
+            with torch.no_grad():
+                return self.recorded(points)
+        result = self.function(points)
+        self.calls += 1
+        if recordable and not self.refused and self.calls > self.CALLS:
+            self._record(points)
+        return result
+
+    def _record(self, points: Tensor) -> None:
+        try:
+            recorded = record(self.function, points)
+            elsewhere = points + 0.01
+            with torch.no_grad():
+                again = recorded(elsewhere)
+            same = all(
+                torch.allclose(a, b, rtol=1e-10, atol=1e-10, equal_nan=True)
+                for a, b in zip(self.function(elsewhere), again, strict=True)
+            )
+            self.recorded = recorded if same else None
+        except Exception:  # Whatever a user's function does that can't be recorded, it goes on as it is.
+            self.recorded = None
+        self.refused = self.recorded is None
+
+
+def _refusal(error: RuntimeError) -> Exception:
+    text = str(error)
+    if "vmap" not in text and "data-dependent" not in text and "functorch" not in text:
+        return error
+    return FitError(
+        f"the log-joint can't be evaluated at many points at once: {text.splitlines()[0]} Use torch operations "
+        "without branches on values (torch.where in place of if, no .item(), no writing into tensors), or give "
+        "Target(..., loop=True) to evaluate one point after the other, which is slower"
+    )

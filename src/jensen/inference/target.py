@@ -1,0 +1,361 @@
+"""A user's log-joint as a density over unconstrained coordinates."""
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import vmap
+
+from jensen.errors import ConfigError, DataError, FitError, ShapeError
+from jensen.inference.batching import Batched, unvalidated
+from jensen.inference.parameters import Parameter
+from jensen.registry import Registry
+from jensen.seeding import seeded
+
+LogJoint = Callable[[dict[str, Tensor]], Tensor]
+
+STARTS = 20
+"""Attempts for each starting point, at shrinking distances from the origin."""
+
+
+class Target:
+    r"""A density known up to its normaliser, given by a function of named parameters.
+
+    .. math::
+        \log \tilde p(u) = \log p(x, \theta(u)) + \log |\det \partial \theta / \partial u|
+
+    over coordinates u in R^dim. The log-joint is written for one value of each parameter; the log-Jacobian of the
+    transforms is added here. With ``log_likelihood`` and ``data`` the target can be restricted to rows of the data,
+    whose part is then scaled by N/B (stochastic inference).
+
+    Args:
+        log_joint: From a dict of parameters to a scalar, nats. With ``log_likelihood``: the part without data.
+        parameters: By name, in the order in which bounds may depend on them.
+        log_likelihood: From the dict and the rows' tensors to (rows,), nats.
+        data: Tensors with as many rows each.
+        loop: Evaluate points one after the other, for log-joints that vmap refuses.
+
+    Raises:
+        ConfigError: If there is no parameter, something that isn't one, or only one of log_likelihood and data.
+        ShapeError: If data have differing numbers of rows.
+
+    Example:
+        >>> from jensen.inference import positive, real
+        >>> target = Target(lambda p: -0.5 * (p["x"] - 1) ** 2 - p["s"], {"x": real(), "s": positive()})
+        >>> target.dim, target.log_prob(torch.zeros(1, 2)).tolist()
+        (2, [-1.5])
+    """
+
+    def __init__(
+        self,
+        log_joint: LogJoint,
+        parameters: Mapping[str, Any],
+        *,
+        log_likelihood: Callable[..., Tensor] | None = None,
+        data: tuple[Tensor, ...] | None = None,
+        loop: bool = False,
+    ) -> None:
+        for name, parameter in parameters.items():
+            if not isinstance(parameter, Parameter):
+                raise ConfigError(
+                    f"the parameter '{name}' is {type(parameter).__name__}; give one of jensen.inference's, such as "
+                    "real(), positive(3) or interval(0, 1)"
+                )
+        if not parameters:
+            raise ConfigError("a target needs at least one parameter, such as {'mu': real()}")
+        if (log_likelihood is None) != (data is None):
+            raise ConfigError("give log_likelihood and data together, or neither")
+        self.log_joint = log_joint
+        self.parameters: Mapping[str, Parameter] = Registry("parameter", parameters)
+        self.log_likelihood = log_likelihood
+        self.data = None if data is None else _rows(data)
+        self.loop = loop
+        self.scale = 1.0
+        self.dim = sum(parameter.size for parameter in parameters.values())
+        self._batched = Batched(self._one, loop=loop)
+        self._checked: bool | str = False
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows the data have, if they were given apart."""
+        return None if self.data is None else len(self.data[0])
+
+    @property
+    def names(self) -> list[str]:
+        """Of every number that a value holds, in order, such as ``theta[3]``."""
+        return [
+            name + (f"[{','.join(map(str, index))}]" if index else "")
+            for name, parameter in self.parameters.items()
+            for index in product(*map(range, parameter.shape))
+        ]
+
+    @property
+    def coordinates(self) -> list[str]:
+        """Names of the unconstrained coordinates, in order."""
+        return [
+            name + (f"[{','.join(map(str, index))}]" if index else "")
+            for name, parameter in self.parameters.items()
+            for index in product(*map(range, parameter.unconstrained))
+        ]
+
+    def log_prob(self, points: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
+        """The log-density at unconstrained points, differentiable.
+
+        Args:
+            points: (n, dim), float64.
+
+        Returns:
+            Nats up to the log evidence, log-Jacobian included, (n,).
+        """
+        self.check()
+        return self._batched.values(self._points(points))
+
+    def plain_log_prob(self, points: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
+        """The same, detached and faster."""
+        self.check()
+        return self._batched.plain_values(self._points(points))
+
+    def value_and_gradient(
+        self, points: Float[Tensor, "n dim"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n dim"]]:
+        """The log-density and its gradient, detached.
+
+        Args:
+            points: (n, dim), float64.
+
+        Returns:
+            (n,) nats and (n, dim).
+
+        Raises:
+            FitError: If the log-joint isn't differentiable, or doesn't use a parameter.
+        """
+        self.check(gradient=True)
+        return self._batched.values_and_gradients(self._points(points))
+
+    def constrain(self, points: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
+        """Values of the parameters at unconstrained points (*batch, dim), each (*batch, *shape)."""
+        flat = points.reshape(-1, self.dim)
+        with unvalidated():
+            values: dict[str, Tensor] = vmap(lambda point: self._constrain(point)[0])(flat)
+        return {name: value.reshape(*points.shape[:-1], *value.shape[1:]) for name, value in values.items()}
+
+    def unconstrain(self, values: Mapping[str, Any]) -> Float[Tensor, "*batch dim"]:
+        """Unconstrained coordinates of values of all parameters.
+
+        Args:
+            values: Each (*batch, *shape).
+
+        Returns:
+            (*batch, dim).
+
+        Raises:
+            ConfigError: If a parameter is missing or unknown.
+            ShapeError: If a value has another shape.
+            DataError: If a value lies outside the parameter's support.
+        """
+        for name in values:
+            self.parameters[name]
+        tensors: dict[str, Tensor] = {}
+        batch: tuple[int, ...] | None = None
+        for name, parameter in self.parameters.items():
+            if name not in values:
+                raise ConfigError(f"no value for the parameter '{name}'")
+            value = torch.as_tensor(values[name], dtype=torch.float64)
+            lead = value.ndim - len(parameter.shape)
+            if lead < 0 or tuple(value.shape[lead:]) != parameter.shape:
+                raise ShapeError(f"'{name}' has shape {parameter.shape}, got {tuple(value.shape)}")
+            if batch is not None and tuple(value.shape[:lead]) != batch:
+                raise ShapeError(
+                    f"'{name}' has leading dimensions {tuple(value.shape[:lead])}, others have {batch}"
+                )
+            batch = tuple(value.shape[:lead])
+            tensors[name] = value.reshape(-1, *parameter.shape)
+        with unvalidated():
+            points = vmap(self._unconstrain)(tensors)
+        self._supported(points, tensors)
+        return points.reshape(*(batch or ()), self.dim)
+
+    def starting_points(self, n: int, seed: int | None = 0) -> Float[Tensor, "n dim"]:
+        """Points where the log-density is finite, uniform within 2 of the origin or nearer.
+
+        Args:
+            n: How many.
+            seed: Of the draws.
+
+        Returns:
+            (n, dim).
+
+        Raises:
+            FitError: If none is found.
+        """
+        with seeded(seed):
+            draws = 4 * torch.rand(STARTS, n, self.dim, dtype=torch.float64) - 2
+        points, values = draws[0], self.plain_log_prob(draws[0])
+        for attempt in range(1, STARTS):
+            wrong = ~torch.isfinite(values)
+            if not wrong.any():
+                return points
+            points = torch.where(wrong[:, None], draws[attempt] * 0.7**attempt, points)
+            values = self.plain_log_prob(points)
+        if torch.isfinite(values).all():
+            return points
+        value = float(values[~torch.isfinite(values)][0])
+        raise FitError(
+            f"the log-joint is {value} at every starting point that was tried, within 2 of the origin of the "
+            "unconstrained coordinates: give init, a dict with a value of each parameter where it is finite, or look "
+            "for a logarithm of zero or a wrong support in the log-joint"
+        )
+
+    def subsample(self, index: Int[Tensor, " batch"]) -> "Target":
+        """The target of these rows alone, whose log-likelihood is scaled by N/B; unbiased for random rows.
+
+        Args:
+            index: Row numbers, (B,).
+
+        Returns:
+            A target with the same coordinates.
+
+        Raises:
+            ConfigError: If the target wasn't given log_likelihood and data.
+        """
+        if self.data is None:
+            raise ConfigError("a target takes minibatches if it was given log_likelihood and data apart")
+        part = Target(
+            self.log_joint,
+            self.parameters,
+            log_likelihood=self.log_likelihood,
+            data=tuple(tensor.index_select(0, index) for tensor in self.data),
+            loop=self.loop,
+        )
+        part.scale = self.scale * len(self.data[0]) / len(index)
+        part._checked = self._checked
+        if self._batched.chunk is not None:
+            part._batched.chunk = int(self._batched.chunk * max(1.0, len(self.data[0]) / len(index)))
+        return part
+
+    def check(self, *, gradient: bool = False) -> None:
+        """Looks once at what the log-joint returns.
+
+        Args:
+            gradient: Also ask for a gradient with respect to every parameter.
+
+        Raises:
+            FitError: If it isn't a scalar tensor, or has no gradient.
+        """
+        if self._checked and not gradient:
+            return
+        if self._checked == "gradient":
+            return
+        point = torch.zeros(self.dim, dtype=torch.float64)
+        with unvalidated(), torch.enable_grad():
+            values, _ = self._constrain(point)
+            leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
+            result = self._log_density(leaves)
+        if gradient:
+            self._examine(result, leaves)
+        self._checked = "gradient" if gradient else True
+
+    def _examine(self, result: Tensor, leaves: dict[str, Tensor]) -> None:
+        if not result.requires_grad:
+            raise FitError(
+                "the log-joint has no gradient with respect to any parameter: it leaves torch (numpy, .item(), float) "
+                "or detaches; write it in torch operations, or use gradient='score' or mcmc.metropolis"
+            )
+        gradients: Any = torch.autograd.grad(result, list(leaves.values()), allow_unused=True)
+        unused = [name for name, value in zip(leaves, gradients, strict=True) if value is None]
+        unused = [name for name in unused if not self._bounds_others(name)]
+        if unused:
+            raise FitError(
+                f"the log-joint doesn't depend on {', '.join(map(repr, unused))}: its posterior would be improper; "
+                "give it a prior, use it, or leave it out"
+            )
+
+    def _bounds_others(self, name: str) -> bool:
+        """Whether the Jacobian of another parameter depends on this one; its density may then still be proper."""
+
+        def of_others(shift: float) -> Tensor:
+            point = torch.zeros(self.dim, dtype=torch.float64)
+            point[self.slices[name]] = shift
+            values, jacobian = self._constrain(point)
+            return jacobian - self.parameters[name].constrain(point[self.slices[name]], values)[1]
+
+        return not torch.equal(of_others(0.0), of_others(0.7))
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where each parameter's coordinates are among all of them."""
+        found: dict[str, slice] = {}
+        start = 0
+        for name, parameter in self.parameters.items():
+            found[name] = slice(start, start + parameter.size)
+            start += parameter.size
+        return found
+
+    def _constrain(self, point: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        values: dict[str, Tensor] = {}
+        jacobian = point.new_zeros(())
+        start = 0
+        for name, parameter in self.parameters.items():
+            values[name], log_det = parameter.constrain(point[start : start + parameter.size], values)
+            jacobian = jacobian + log_det
+            start += parameter.size
+        return values, jacobian
+
+    def _unconstrain(self, values: dict[str, Tensor]) -> Tensor:
+        return torch.cat(
+            [parameter.inverse(values[name], values) for name, parameter in self.parameters.items()]
+        )
+
+    def _supported(self, points: Tensor, values: dict[str, Tensor]) -> None:
+        back = self.constrain(torch.nan_to_num(points))
+        for name, value in values.items():
+            found = torch.isfinite(points[:, self.slices[name]]).all() and torch.allclose(
+                back[name], value, rtol=1e-5, atol=1e-8
+            )
+            if not found:
+                raise DataError(
+                    f"a value of '{name}' is outside its support ({self.parameters[name].support}) or on its edge"
+                )
+
+    def _one(self, point: Tensor) -> Tensor:
+        values, jacobian = self._constrain(point)
+        return self._log_density(values) + jacobian
+
+    def _log_density(self, values: dict[str, Tensor]) -> Tensor:
+        result = _scalar(self.log_joint(values))
+        if self.log_likelihood is None or self.data is None:
+            return result
+        rows: Any = self.log_likelihood(values, *self.data)
+        if not isinstance(rows, Tensor) or rows.shape != self.data[0].shape[:1]:
+            got = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
+            raise FitError(
+                f"log_likelihood has to return one number for each of {len(self.data[0])} rows, got {got}"
+            )
+        return result + self.scale * rows.double().sum()
+
+    def _points(self, points: Tensor) -> Tensor:
+        if points.ndim != 2 or points.shape[1] != self.dim:
+            raise ShapeError(f"points have shape (n, {self.dim}), got {tuple(points.shape)}")
+        return points.double()
+
+
+def _rows(data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    if not data or len({len(tensor) for tensor in data}) != 1 or len(data[0]) == 0:
+        sizes = [len(tensor) for tensor in data]
+        raise ShapeError(f"data are tensors with the same number of rows, at least one; got {sizes}")
+    return data
+
+
+def _scalar(result: Any) -> Tensor:
+    if not isinstance(result, Tensor):
+        raise FitError(
+            f"log_joint has to return a torch scalar, got {type(result).__name__}: no gradient without one"
+        )
+    if result.numel() != 1:
+        raise FitError(
+            f"log_joint has to return one number, got shape {tuple(result.shape)}; sum the log-densities: .sum()"
+        )
+    return result.reshape(()).double()
