@@ -65,8 +65,7 @@ def test_together_is_what_one_after_the_other_gives() -> None:
     for member in range(3):
         alone = Objective({n: v[member : member + 1] for n, v in first.items()}, loss)
         alone(Batch(x[member : member + 1], y[member : member + 1]), Progress(0, 0.0, 0.0))[0].backward()
-        for name, parameter in alone.values.items():
-            torch.testing.assert_close(together.values[name].grad[member], parameter.grad[0])
+        torch.testing.assert_close(together.own[""].grad[member], alone.own[""].grad[0])
 
 
 def test_bagging_draws_rows_with_replacement() -> None:

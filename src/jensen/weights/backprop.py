@@ -17,7 +17,7 @@ from jensen.weights.noisy import noisy, suited
 from jensen.weights.normal import NormalPosterior
 from jensen.weights.optimise import MemberBatches, optimise
 from jensen.weights.options import TrainingOptions
-from jensen.weights.priors import NormalPrior, Prior
+from jensen.weights.priors import NormalPrior, Prior, flat_prior
 from jensen.weights.problem import Problem
 
 
@@ -47,17 +47,6 @@ class BackpropOptions(TrainingOptions):
         gt=0,
         description="weight of the KL; other than 1 the result is tempered, no posterior, and says so",
     )
-
-
-def flat_prior(prior: Prior, weights: Mapping[str, Tensor]) -> Prior:
-    """The prior of all weights as one tensor, whose name is empty."""
-    scales = {name: prior.scales[name].expand_as(value) for name, value in weights.items()}
-    made = prior.with_scales({"": flat(scales, weights)}) if not isinstance(prior, NormalPrior) else None
-    if made is not None:
-        return made
-    assert isinstance(prior, NormalPrior), "others have no means"
-    loc = None if prior.loc is None else {"": flat(prior.loc, weights)}
-    return NormalPrior({"": flat(scales, weights)}, prior.learned, loc)
 
 
 def kl(
@@ -153,7 +142,7 @@ class Bound:
     def prior_log_scale(self, values: Mapping[str, Tensor]) -> Tensor:
         """Logarithms of the prior's scales, (P,)."""
         if not self.prior.learned:
-            return self.prior.scales[""].log()
+            return self.prior.scales[""].log().expand(self.problem.network.size)
         return flat({n: values[f"prior/{n}"].expand_as(v) for n, v in self.weights.items()}, self.weights)
 
     def __call__(self, values: Values, batch: Batch, progress: Progress) -> Tensor:
@@ -242,7 +231,7 @@ def fit_backprop(
     batches = MemberBatches(problem.x, problem.y, options.batch_size, problem.seed)
     with seeded(problem.seed):
         first = bound.start(start)
-    values, history = optimise(first, bound, batches, options, problem)
+    values, history = optimise(first, bound, batches, options, problem, sets=False)
     name = "negative_elbo" if options.temperature == 1 else "tempered_loss"
     network = finished(problem.network, values, bound)
     prior = problem.prior

@@ -206,7 +206,7 @@ class NormalLikelihood(Likelihood):
         loc = _cells(outputs)
         if self.noise_scale == "learned":
             return loc, values[NOISE].reshape(-1, *[1] * (loc.ndim - 1))
-        return loc, loc.new_tensor(float(self.noise_scale)).log()
+        return loc, loc.new_full((), log(float(self.noise_scale)))
 
     def cells(self, outputs: Tensor, values: Mapping[str, Tensor]) -> Normal:
         """One normal a target cell."""

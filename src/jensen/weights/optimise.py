@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from jensen.training import Batch, Progress, Settings, Training
-from jensen.weights.network import Values
+from jensen.weights.network import Values, flat, unflat
 from jensen.weights.options import TrainingOptions
 from jensen.weights.problem import Problem
 
@@ -16,6 +16,10 @@ Loss = Callable[[Values, Batch, Progress], Tensor]
 
 History = dict[str, list[float]]
 """What training recorded, epoch by epoch."""
+
+
+TOGETHER = 2**16
+"""Numbers of a set of values up to which all sets lie in one tensor; larger ones would only be copied once more."""
 
 
 class MemberBatches:
@@ -73,29 +77,40 @@ class MemberBatches:
         for step in range(done, len(self)):
             end = self.n if step + 1 == len(self) else (step + 1) * self.batch_size
             index = order[..., step * self.batch_size : end]
-            yield Batch(self.x[index], self.y[index])
+            rows = index.reshape(-1)
+            x, y = self.x.index_select(0, rows), self.y.index_select(0, rows)
+            yield Batch(x.view(*index.shape, *x.shape[1:]), y.view(*index.shape, *y.shape[1:]))
 
 
 class Objective(nn.Module):
     """Values that are trained, as parameters, and the function of them that is to become small.
 
-    Args:
-        values: Where training starts; names may hold dots.
-        loss: One number a set of weights; their sum is minimised.
+    Sets of few values lie in one tensor, which costs the optimiser and the backward pass less than many small ones do.
 
-    Attributes:
-        values: The parameters by name.
+    Args:
+        values: Where training starts.
+        loss: Of values by name, one number a set of weights, whose sum is minimised. If they lie in one tensor
+            (S, size) it comes too, under the empty name.
+        sets: Whether values have a first dimension of sets, (S, *shape).
     """
 
-    def __init__(self, values: Mapping[str, Tensor], loss: Loss) -> None:
+    def __init__(self, values: Mapping[str, Tensor], loss: Loss, sets: bool = True) -> None:
         super().__init__()
-        self.values: Values = {name: nn.Parameter(value.detach().clone()) for name, value in values.items()}
-        self.parts = nn.ParameterList(self.values.values())
+        together = sets and sum(value[0].numel() for value in values.values()) <= TOGETHER
+        self.like = {name: value[0] for name, value in values.items()} if together else {}
+        start = {"": flat(values, self.like)} if together else values
+        self.own: Values = {name: nn.Parameter(value.detach().clone()) for name, value in start.items()}
+        self.parts = nn.ParameterList(self.own.values())
         self.loss = loss
+
+    @property
+    def values(self) -> Values:
+        """The values by name."""
+        return unflat(self.own[""], self.like) if self.like else dict(self.own)
 
     def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and its record."""
-        each = self.loss(self.values, batch, progress)
+        each = self.loss(self.own if not self.like else {**self.values, **self.own}, batch, progress)
         return each.sum(), {"loss": each.detach().mean()}
 
 
@@ -106,6 +121,7 @@ def optimise(
     options: TrainingOptions,
     problem: Problem,
     *,
+    sets: bool = True,
     after_epoch: Callable[[int, Values], None] | None = None,
 ) -> tuple[Values, History]:
     """Trains values by Adam.
@@ -116,6 +132,7 @@ def optimise(
         batches: The data.
         options: How to train.
         problem: Its seed, and whom to tell of each epoch.
+        sets: Whether values have a first dimension of sets.
         after_epoch: Called with the epochs done and the values as they are.
 
     Returns:
@@ -124,7 +141,7 @@ def optimise(
     Raises:
         FitError: If the gradient stays non-finite, or memory runs out.
     """
-    objective = Objective(values, loss)
+    objective = Objective(values, loss, sets)
     if options.epochs == 0:
         return {name: value.detach() for name, value in objective.values.items()}, {"loss": []}
     settings = Settings(

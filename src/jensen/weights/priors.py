@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jensen.errors import ConfigError
 from jensen.registry import Registry
-from jensen.weights.network import Values
+from jensen.weights.network import Values, flat
 
 _LOG_TWO_PI = log(2 * pi)
 
@@ -45,7 +45,7 @@ class Prior(ABC):
         parts = [
             self.cells(name, weights[name], scale).flatten(1).sum(-1) for name, scale in self.scales.items()
         ]
-        return torch.stack(parts).sum(0)
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
     def kl(self, name: str, loc: Tensor, log_scale: Tensor, prior_log_scale: Tensor) -> Tensor | None:
         """KL(N(loc, diag scale^2) || p) of each weight of a tensor, where there is a closed form; else None."""
@@ -83,6 +83,22 @@ class NormalPrior(Prior):
     ) -> None:
         super().__init__(scales, learned)
         self.loc = None if loc is None else dict(loc)
+        self._constant: Tensor | None = None
+
+    def log_prob(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """The sum of ``cells``, its constant computed once, for the inner loop."""
+        if self._constant is None:
+            sizes = {name: weights[name][0].numel() for name in self.scales}
+            logs = [s.log().sum() * (sizes[n] / s.numel()) for n, s in self.scales.items()]
+            self._constant = torch.stack(logs).sum() + 0.5 * _LOG_TWO_PI * sum(sizes.values())
+        total = -self._constant
+        for name, scale in self.scales.items():
+            deviation = weights[name] if self.loc is None else weights[name] - self.loc[name]
+            if scale.ndim == 0:
+                total = total - (0.5 / scale.square()) * deviation.flatten(1).square().sum(-1)
+            else:
+                total = total - 0.5 * (deviation / scale).flatten(1).square().sum(-1)
+        return total
 
     def cells(self, name: str, values: Tensor, scale: Tensor) -> Tensor:
         """Log-density of a normal."""
@@ -228,6 +244,44 @@ def prior(name: str, weights: Mapping[str, Tensor], prior_scale: PriorScale = 1.
                     f"{', '.join(weights)}"
                 )
     return family(scales, learned, **options)
+
+
+def flat_prior(prior: Prior, weights: Mapping[str, Tensor]) -> Prior:
+    """The prior of all weights as one tensor, whose name is empty.
+
+    Args:
+        prior: Over the weights by name.
+        weights: Them, in the order of the tensor.
+    """
+    kinds = {float(scale) if scale.ndim == 0 else None for scale in prior.scales.values()}
+    if len(kinds) == 1 and None not in kinds:
+        scales = {"": next(iter(prior.scales.values()))}
+    else:
+        scales = {"": flat({name: prior.scales[name].expand_as(v) for name, v in weights.items()}, weights)}
+    if isinstance(prior, NormalPrior):
+        loc = None if prior.loc is None else {"": flat(prior.loc, weights)}
+        return NormalPrior(scales, prior.learned, loc)
+    return prior.with_scales(scales)
+
+
+class TrainedPrior:
+    """A prior over values that are trained, whether they lie in one tensor or not.
+
+    Args:
+        prior: Over the weights by name.
+        weights: Them, which come first among the values.
+    """
+
+    def __init__(self, prior: Prior, weights: Mapping[str, Tensor]) -> None:
+        self.prior = prior
+        self.flat = flat_prior(prior, weights)
+        self.size = sum(value.numel() for value in weights.values())
+
+    def log_prob(self, values: Mapping[str, Tensor]) -> Float[Tensor, " s"]:
+        """Log p(w) of S sets of values in nats, (S,)."""
+        if "" in values:
+            return self.flat.log_prob({"": values[""][:, : self.size]})
+        return self.prior.log_prob(values)
 
 
 def _owns(wanted: str, parameter: str) -> bool:
