@@ -19,7 +19,6 @@ from jensen.weights.likelihoods import NOISE
 from jensen.weights.map import most_probable
 from jensen.weights.members import MembersPosterior
 from jensen.weights.network import Values, flat, unflat
-from jensen.weights.optimise import History
 from jensen.weights.options import TrainingOptions
 from jensen.weights.problem import Problem
 
