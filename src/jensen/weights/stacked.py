@@ -1,6 +1,7 @@
 """Chains of plain layers for many sets of weights, in one batched product a layer."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -50,7 +51,7 @@ def stacked(network: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor, bool,
         >>> call({"0.weight": torch.ones(5, 2, 3), "0.bias": torch.ones(5, 2)}, torch.ones(4, 3), False, False).shape
         torch.Size([5, 4, 2])
     """
-    layers = _layers(network, "")
+    layers = _layers(network, "", _Fresh())
     if layers is None or not any(isinstance(m, nn.Linear) for m in network.modules()):
         return None
     steps = layers
@@ -65,7 +66,14 @@ def stacked(network: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor, bool,
     return call
 
 
-def _layers(module: nn.Module, name: str) -> list[Layer] | None:
+@dataclass
+class _Fresh:
+    """Whether what the last step made is a new tensor that only the next one sees."""
+
+    fresh: bool = False
+
+
+def _layers(module: nn.Module, name: str, last: _Fresh) -> list[Layer] | None:
     """The steps of a module, or None if one of them isn't known."""
     if module._forward_hooks or module._forward_pre_hooks:
         return None
@@ -73,11 +81,12 @@ def _layers(module: nn.Module, name: str) -> list[Layer] | None:
     if kind is nn.Sequential:
         found: list[Layer] = []
         for child, part in module.named_children():
-            steps = _layers(part, f"{name}{child}.")
+            steps = _layers(part, f"{name}{child}.", last)
             if steps is None:
                 return None
             found += steps
         return found
+    before, last.fresh = last.fresh, kind is nn.Linear
     if isinstance(module, nn.Linear) and kind is nn.Linear:
         return [linear_layer(name, "bias" in dict(module.named_parameters()))]
     if kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
@@ -85,10 +94,11 @@ def _layers(module: nn.Module, name: str) -> list[Layer] | None:
     if isinstance(module, nn.Dropout) and kind is nn.Dropout:
         p = module.p
         return [lambda values, x, training: functional.dropout(x, p, training)]
+    if kind is nn.ReLU:
+        # In place where nobody else needs what the linear layer made.
+        return [lambda values, x, training: x.relu_() if before else x.relu()]
     if kind in _CELLWISE and not getattr(module, "inplace", False):
         return [lambda values, x, training: module(x)]
-    if isinstance(module, nn.ReLU):
-        return [lambda values, x, training: x.relu()]
     if isinstance(module, Stackable):
         own = module.stacked(name)
         return None if own is None else [own]
