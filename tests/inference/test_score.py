@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, displaced, gaussian, negative_kl
 from torch import Tensor, nn
 
 from jensen.errors import ConfigError
@@ -11,7 +12,6 @@ from jensen.inference.pathwise import pathwise
 from jensen.inference.score import Quadratic, Score
 from jensen.inference.stochastic import Ascending, stochastic
 from jensen.seeding import seeded
-from tests.inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, displaced, gaussian, negative_kl
 
 
 def estimates(estimator: Callable, family: nn.Module, target: Target, samples: int, n: int) -> Tensor:
@@ -44,7 +44,9 @@ def cubic() -> Target:
     return Target(log_joint, {"x": real(3)})
 
 
-@pytest.mark.parametrize("make", [LowRank, Flow, lambda dim: Mixture.around(torch.zeros(dim), torch.eye(dim), 2)])
+@pytest.mark.parametrize(
+    "make", [LowRank, Flow, lambda dim: Mixture.around(torch.zeros(dim), torch.eye(dim), 2)]
+)
 def test_agrees_with_the_pathwise_gradient(make: Callable[[int], Family]) -> None:
     family = displaced(make(3))
     score = estimates(Score(), family, cubic(), 32, 120)

@@ -4,7 +4,7 @@ import torch
 from torch.distributions import HalfNormal, Normal
 
 from jensen.errors import ConfigError, DataError, FitError, ShapeError
-from jensen.inference import Target, interval, positive, real, simplex
+from jensen.inference import Target, discrete, fit, interval, positive, real, simplex
 
 Y = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
 
@@ -167,3 +167,50 @@ def test_values_outside_their_support_are_refused():
         target.unconstrain({"mu": 0.0, "sigma": 1.0, "muu": 0.0})
     with pytest.raises(ShapeError, match="leading"):
         target.unconstrain({"mu": np.zeros(2), "sigma": np.ones(3)})
+
+
+WEIGHTS = torch.tensor([0.25, 0.75], dtype=torch.float64)
+
+
+def with_classes() -> Target:
+    def log_joint(p):
+        prior = Normal(torch.tensor([0.0, 3.0]).double(), 2.0).log_prob(p["mu"]).sum()
+        classes = WEIGHTS.log()[p["z"]].sum()
+        return prior + classes + Normal(p["mu"][p["z"]], 1.0).log_prob(Y).sum()
+
+    return Target(log_joint, {"z": discrete(2, 3), "mu": real(2)})
+
+
+def summed(p):
+    """The same with each datum's class summed out by hand."""
+    prior = Normal(torch.tensor([0.0, 3.0]).double(), 2.0).log_prob(p["mu"]).sum()
+    return prior + (WEIGHTS.log() + Normal(p["mu"], 1.0).log_prob(Y[:, None])).logsumexp(1).sum()
+
+
+def test_discrete_parameters_are_summed_out():
+    target, by_hand = with_classes(), Target(summed, {"mu": real(2)})
+    assert target.dim == 2
+    points = torch.randn(5, 2, dtype=torch.float64)
+    torch.testing.assert_close(target.log_prob(points), by_hand.log_prob(points))
+    torch.testing.assert_close(target.value_and_gradient(points), by_hand.value_and_gradient(points))
+
+
+def test_discrete_parameters_are_drawn_given_the_others():
+    target = with_classes()
+    point = torch.tensor([0.5, 2.5], dtype=torch.float64)
+    torch.manual_seed(0)
+    values = target.complete(point.expand(4000, 2))
+    assert list(values) == ["z", "mu"]
+    expected = (WEIGHTS.log() + Normal(point, 1.0).log_prob(Y[:, None])).softmax(1)[:, 1]
+    error = (expected * (1 - expected) / 4000).sqrt()
+    assert ((values["z"].double().mean(0) - expected).abs() < 4 * error).all()
+    found = fit(target)
+    assert found.sample(7, seed=0)["z"].shape == (7, 3)
+    assert "z[2]" in str(found.summary())
+
+
+def test_too_many_configurations():
+    with pytest.raises(ConfigError, match=r"z have 1048576 configurations"):
+        Target(log_joint, {"z": discrete(2, 20), "mu": real()})
+    with pytest.raises(ConfigError, match="at least one continuous"):
+        Target(lambda p: p["z"].sum() * 1.0, {"z": discrete(2)})

@@ -3,11 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from jensen.inference import mcmc
 from jensen.inference.fit import METHODS, Method, fit
 from jensen.inference.fitted import Fit
 from jensen.inference.parameters import (
     Parameter,
     cholesky_correlation,
+    discrete,
     interval,
     lower_bounded,
     ordered,
@@ -69,6 +71,7 @@ __all__ = [
     "TreeReweighted",
     "belief_propagation",
     "cholesky_correlation",
+    "discrete",
     "enumerated_log_z",
     "exact",
     "exact_log_z",
@@ -77,6 +80,7 @@ __all__ = [
     "ising_grid",
     "ising_log_z",
     "lower_bounded",
+    "mcmc",
     "mean_field",
     "onsager_log_z_per_spin",
     "onsager_magnetisation",

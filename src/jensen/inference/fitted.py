@@ -82,7 +82,8 @@ class Fit:
         Raises:
             ConfigError: If n is negative.
         """
-        return self.target.constrain(self.sample_unconstrained(n, seed=seed))
+        with seeded(seed):
+            return self.target.complete(self.sample_unconstrained(n))
 
     def sample_unconstrained(
         self, n: int | torch.Size = 1, *, seed: int | None = None

@@ -69,14 +69,18 @@ class Score:
             ConfigError: If there are fewer than two draws.
         """
         if samples < 2:
-            raise ConfigError(f"the score-function gradient leaves one draw out and needs at least 2, got {samples}")
+            raise ConfigError(
+                f"the score-function gradient leaves one draw out and needs at least 2, got {samples}"
+            )
         q = posterior(None)
         with torch.no_grad():
             points = q.sample(torch.Size([samples])).double()
         log_p = density(points)[0]
         good = torch.isfinite(log_p)
         if int(good.sum()) < 2:
-            return Gradient(q.log_prob(points).sum() * 0, log_p.new_tensor(torch.nan), float(good.double().mean()))
+            return Gradient(
+                q.log_prob(points).sum() * 0, log_p.new_tensor(torch.nan), float(good.double().mean())
+            )
         points, log_p = points[good], log_p[good]
         log_q = q.log_prob(points)
         entropy = _entropy(q)

@@ -56,7 +56,9 @@ def _mixture(modes: list[Mode], components: int, seed: int | None) -> Mixture:
 
 
 FAMILIES: dict[str, Callable[..., Family]] = {
-    "mean-field": lambda modes, **_: MeanField.around(modes[0].point, _own_scale(modes[0].point, modes[0].scale_tril)),
+    "mean-field": lambda modes, **_: MeanField.around(
+        modes[0].point, _own_scale(modes[0].point, modes[0].scale_tril)
+    ),
     "full-rank": lambda modes, **_: FullRank.around(modes[0].point, modes[0].scale_tril),
     "low-rank": lambda modes, rank, seed, **_: LowRank.around(
         modes[0].point, _own_scale(modes[0].point, modes[0].scale_tril), rank, seed
