@@ -1,36 +1,42 @@
 """The score-function gradient of the bound, for log-joints that have no gradient of their own."""
 
+import copy
 from math import inf
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, kl_divergence
 
+from jensen.distributions import DiagonalNormal
 from jensen.errors import BoundError, ConfigError
 from jensen.inference.pathwise import Density, Gradient
 
-PRODUCTS_DIM = 15
-"""Dimensions up to which the learned control variate has products of coordinates, where the covariance is known."""
-REMEMBERED = 20
-"""Past draws that are kept for each of its coefficients."""
+LARGEST = 1500
+"""Coefficients of the learned control variate, above which it has squares of coordinates but no products."""
+REMEMBERED = 6
+"""Past draws that are kept for each coefficient."""
 ENOUGH = 2
-"""Past draws for each coefficient, below which nothing is learned yet."""
+"""Past draws for each coefficient, below which a smaller control variate is learned, or none."""
+CHEAP = 300
+"""Coefficients up to which it is learned anew at every step; else every ``SELDOM`` steps."""
+SELDOM = 20
 RIDGE = 1e-3
 """Of the coefficients, in units of standardised coordinates, for one draw."""
 
 
 class Score:
-    r"""The score-function gradient of E_q[log p] + H(q), with what is known taken out of the noise.
+    r"""The score-function gradient of E_q[log p - log q], with what is known taken out of the noise.
 
     .. math::
         \nabla = \frac1S \sum_s \left[ r_s - \tfrac{1}{S-1} \sum_{t \ne s} r_t \right] \nabla \log q(u_s)
-            + \nabla E_q[h] + \nabla H(q), \qquad r_s = \log \tilde p(u_s) - h(u_s)
+            + \nabla E_q[h] - \nabla KL(q \| q_0), \qquad r_s = \log \tilde p(u_s) - \log q_0(u_s) - h(u_s)
 
-    Three things take variance out, none adds bias. The entropy is exact where the distribution knows it, and so is what
-    h explains: expectations in place of draws (Rao-Blackwell). The control variate h is quadratic, fitted by ridge
-    regression to the log-joint at draws of earlier steps; its expectation needs only q's means and (co)variances. What is
-    left over gets the mean of the other draws as its baseline. log p is called for values only.
+    Here q_0 is the posterior of some steps ago and h is quadratic, fitted by ridge regression to log p - log q_0 at
+    draws of earlier steps. So log q_0 + h stands for log p; its expectation and the entropy of q are taken exactly in
+    place of by draws (Rao-Blackwell), from q's means and (co)variances. What that doesn't explain gets the mean
+    of the other draws as its baseline. None of this adds bias. log p is called for values only.
 
     It remembers draws from step to step, so each fit takes a new one.
 
@@ -54,8 +60,9 @@ class Score:
 
     def __init__(self, *, learned: bool = True) -> None:
         self.learned = learned
-        self._points: Tensor | None = None
-        self._values: Tensor | None = None
+        self._memory: tuple[Tensor, Tensor] | None = None
+        self._variate: _Variate | None = None
+        self._age = 0
 
     def __call__(self, density: Density, posterior: nn.Module, samples: int) -> Gradient:
         """One estimate.
@@ -78,43 +85,77 @@ class Score:
         log_p = density(points)[0]
         good = torch.isfinite(log_p)
         if int(good.sum()) < 2:
-            return Gradient(
-                q.log_prob(points).sum() * 0, log_p.new_tensor(torch.nan), float(good.double().mean())
-            )
+            nothing = log_p.new_tensor(torch.nan)
+            return Gradient(q.log_prob(points).sum() * 0, nothing, float(good.double().mean()))
         points, log_p = points[good], log_p[good]
         log_q = q.log_prob(points)
-        entropy = _entropy(q)
-        signal = log_p if entropy is not None else log_p - log_q.detach()
-        known = log_p.new_zeros(()) if entropy is None else entropy
-        quadratic = self._quadratic(q) if self.learned else None
-        if quadratic is not None:
-            signal = signal - quadratic.at(points)
-            known = known + quadratic.expectation(q)
+        variate = self._learn(posterior, q) if self.learned else None
+        if variate is None:
+            signal, known = log_p - log_q.detach(), log_p.new_zeros(())
+        else:
+            signal, known = log_p - variate.at(points), variate.expectation(q)
         others = (signal.sum() - signal) / (len(signal) - 1)
         surrogate = ((signal - others) * log_q).mean() + known
-        self._remember(points, log_p, q)
-        bound = (signal.mean() + known).detach()
-        return Gradient(surrogate, bound, float(good.double().mean()))
+        if self.learned and _moments(q) is not None:
+            self._remember(points, log_p)
+        return Gradient(surrogate, (signal.mean() + known).detach(), float(good.double().mean()))
 
-    def _quadratic(self, q: Distribution) -> "Quadratic | None":
-        """Fitted to what was drawn before, so independent of the draws that it serves."""
-        if self._points is None or self._values is None or _moments(q) is None:
+    def _learn(self, posterior: nn.Module, q: Distribution) -> "_Variate | None":
+        """From what was drawn before, so independent of the draws that it serves."""
+        moments = _moments(q)
+        if self._memory is None or moments is None:
             return None
-        mean, variance, covariance = _moments(q) or (None, None, None)
-        assert mean is not None
-        assert variance is not None
-        products = covariance is not None and len(mean) <= PRODUCTS_DIM
-        if len(self._points) < ENOUGH * _coefficients(len(mean), products):
+        points, values = self._memory
+        mean, variance, covariance = moments
+        closed = _divergence(q, q) is not None
+        sizes = [_coefficients(len(mean), products) for products in (True, False)]
+        products = closed and covariance is not None
+        products = products and sizes[0] <= LARGEST and len(points) >= ENOUGH * sizes[0]
+        if len(points) < ENOUGH * sizes[1 - int(products)]:
             return None
-        return Quadratic.fitted(self._points, self._values, mean.detach(), variance.detach().sqrt(), products)
+        self._age += 1
+        old = self._variate
+        due = (
+            not closed
+            or old is None
+            or products != old.quadratic.products
+            or sizes[1 - int(products)] <= CHEAP
+        )
+        if due or self._age >= SELDOM:
+            self._age = 0
+            # A posterior of its own, for the parameters will move on.
+            before = copy.deepcopy(posterior).requires_grad_(False)(None)
+            with torch.no_grad():
+                ratio = values - before.log_prob(points)
+            scale = variance.detach().sqrt()
+            quadratic = Quadratic.fitted(points, ratio, mean.detach(), scale, products)
+            self._variate = _Variate(before, quadratic)
+        return self._variate
 
-    def _remember(self, points: Tensor, values: Tensor, q: Distribution) -> None:
-        if not self.learned or _moments(q) is None:
-            return
+    def _remember(self, points: Tensor, values: Tensor) -> None:
         dim = points.shape[1]
-        keep = REMEMBERED * _coefficients(dim, dim <= PRODUCTS_DIM)
-        self._points = points if self._points is None else torch.cat([self._points, points])[-keep:]
-        self._values = values if self._values is None else torch.cat([self._values, values])[-keep:]
+        most = _coefficients(dim, True)
+        keep = REMEMBERED * (most if most <= LARGEST else _coefficients(dim, False))
+        if self._memory is not None:
+            points, values = torch.cat([self._memory[0], points]), torch.cat([self._memory[1], values])
+        self._memory = points[-keep:], values[-keep:]
+
+
+class _Variate(NamedTuple):
+    """What stands for the log-joint: an earlier posterior's log-density and a quadratic."""
+
+    before: Distribution
+    quadratic: "Quadratic"
+
+    def at(self, points: Tensor) -> Tensor:
+        return self.before.log_prob(points) + self.quadratic.at(points)
+
+    def expectation(self, q: Distribution) -> Tensor:
+        """Its expectation under q, and q's entropy: both together are E_q[h] - KL(q || before)."""
+        known = self.quadratic.expectation(q)
+        # Without a closed form ``before`` is q itself, where the divergence and its gradient are zero.
+        divergence = _divergence(q, self.before)
+        return known if divergence is None else known - divergence
 
 
 class Quadratic:
@@ -200,9 +241,10 @@ def _coefficients(dim: int, products: bool) -> int:
     return dim + (dim * (dim + 1) // 2 if products else dim)
 
 
-def _entropy(q: Distribution) -> Tensor | None:
+def _divergence(q: Distribution, p: Distribution) -> Tensor | None:
+    """KL(q || p) in closed form, or None."""
     try:
-        return q.entropy()
+        return kl_divergence(q, p)
     except NotImplementedError:
         return None
 
@@ -215,4 +257,6 @@ def _moments(q: Distribution) -> tuple[Tensor, Tensor, Tensor | None] | None:
         return None
     if mean.ndim != 1 or not bool(torch.isfinite(variance).all() and (variance < inf).all()):
         return None
+    if isinstance(q, DiagonalNormal):
+        return mean, variance, variance.diag()
     return mean, variance, getattr(q, "covariance_matrix", None)
