@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.func import grad_and_value, vmap
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.func import vmap
 
 from jensen.errors import FitError
+from jensen.inference.recording import Dispatch, record
 
 Scalar = Callable[[Tensor], Tensor]
 
@@ -34,8 +33,7 @@ class Batched:
     """Values and gradients of a scalar function at many points.
 
     Points go through ``vmap`` in chunks that hold about ``BUDGET`` bytes. A function that is called often enough is
-    recorded once as a plain list of operations, which runs two to three times faster than Python's own calls: when
-    the time spent so far is what recording would cost.
+    recorded once as a plain list of operations, which runs about ten times faster than Python's own calls.
 
     Args:
         function: Of one point (dim,), to a scalar.
@@ -75,17 +73,24 @@ class Batched:
         record = self._recorded.setdefault(
             key, _Recording(self._with_gradient if gradient else self._only_value)
         )
-        with unvalidated():
-            return record(points, recordable=not self.loop)
+        try:
+            with unvalidated():
+                return record(points, recordable=not self.loop)
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+            # One matrix that has no Cholesky factor fails the whole call: halves find the point, which has no density.
+            if len(points) == 1:
+                return points.new_full((1,), -torch.inf), torch.zeros_like(points)
+            halves = [self._detached(half, gradient) for half in points.chunk(2)]
+            return torch.cat([half[0] for half in halves]), torch.cat([half[1] for half in halves])
 
     def _with_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        if self.loop:
+        # A point's value depends on that point alone, so the sum's gradient holds every value's. (torch.func's own
+        # gradient loads torch's compiler, which takes a second.)
+        with torch.enable_grad():
             leaves = points.detach().requires_grad_()
-            values = torch.stack([self.function(point) for point in leaves])
+            values = self._call(leaves)
             (gradients,) = torch.autograd.grad(values.sum(), leaves)
-            return values.detach(), gradients
-        gradients, values = self._mapped(grad_and_value(self.function), points)
-        return values, gradients
+        return values.detach(), gradients
 
     def _only_value(self, points: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -115,7 +120,7 @@ class Batched:
         return counter.total
 
 
-class _Bytes(TorchDispatchMode):
+class _Bytes(Dispatch):
     """Adds up the bytes of all results of operations."""
 
     def __init__(self) -> None:
@@ -130,16 +135,16 @@ class _Bytes(TorchDispatchMode):
 
 
 class _Recording:
-    """A function of a batch of fixed size, called as it is until a recording of it has paid for itself."""
+    """A function of a batch of fixed size, called as it is until a recording would have paid for itself.
 
-    START = 1.2
-    """Seconds that the first recording of a process takes, for its imports."""
-    CALLS = 150
+    When it is recorded depends on the number of calls alone, so that the same seed gives the same numbers.
+    """
+
+    CALLS = 30
     """Calls that take as long as recording one."""
 
     def __init__(self, function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         self.function = function
-        self.spent = 0.0
         self.calls = 0
         self.recorded: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
         self.refused = False
@@ -148,24 +153,21 @@ class _Recording:
         if self.recorded is not None:
             with torch.no_grad():
                 return self.recorded(points)
-        start = perf_counter()
         result = self.function(points)
-        self.spent += perf_counter() - start
         self.calls += 1
-        if recordable and not self.refused and self.spent > self.START + self.CALLS * self.spent / self.calls:
-            self._record(points, result)
+        if recordable and not self.refused and self.calls > self.CALLS:
+            self._record(points)
         return result
 
-    def _record(self, points: Tensor, expected: tuple[Tensor, Tensor]) -> None:
-        from torch.fx.experimental.proxy_tensor import make_fx
-
+    def _record(self, points: Tensor) -> None:
         try:
-            recorded = make_fx(lambda batch: self.function(batch))(points)
+            recorded = record(self.function, points)
+            elsewhere = points + 0.01
             with torch.no_grad():
-                again = recorded(points)
+                again = recorded(elsewhere)
             same = all(
                 torch.allclose(a, b, rtol=1e-10, atol=1e-10, equal_nan=True)
-                for a, b in zip(expected, again, strict=True)
+                for a, b in zip(self.function(elsewhere), again, strict=True)
             )
             self.recorded = recorded if same else None
         except Exception:  # Whatever a user's function does that can't be recorded, it goes on as it is.

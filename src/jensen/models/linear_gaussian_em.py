@@ -12,7 +12,7 @@ from jensen.errors import DataError
 from jensen.linalg import LowRankPlusDiagonal
 from jensen.models.linear_gaussian import LinearGaussian
 from jensen.models.progress import Iteration
-from jensen.models.rows import Columns, Rows, columns, patterns, split_missing
+from jensen.models.rows import Columns, Rows, columns, patterns, scatter, split_missing
 
 SMALLEST_NOISE = 1e-10
 """Of a cell, as a part of its variance. A likelihood that grows beyond any bound stops here."""
@@ -172,17 +172,6 @@ def em(
         if converged:
             return
         previous, parameters = bound, new
-
-
-def scatter(rows: Rows, mean: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:
-    """Sum of (x - mean)(x - mean)^T over the data, chunk by chunk, (D, D)."""
-    center = mean.numpy()
-    total = torch.zeros(rows.dim, rows.dim, dtype=torch.float64).numpy()
-    for chunk in rows:
-        centred = chunk.numpy() - center
-        # numpy takes a product with its own transpose for the symmetric one, at half the work.
-        total += centred.T @ centred
-    return torch.from_numpy(total)
 
 
 def covariance_log_prob(

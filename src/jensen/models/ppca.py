@@ -16,9 +16,9 @@ from jensen.errors import DataError
 from jensen.linalg import LowRankPlusDiagonal
 from jensen.models.factor_analysis import check_latent_dim
 from jensen.models.linear_gaussian import LinearGaussian
-from jensen.models.linear_gaussian_em import COVARIANCE_CELLS, covariance_log_prob, em, scatter, start
+from jensen.models.linear_gaussian_em import COVARIANCE_CELLS, covariance_log_prob, em, start
 from jensen.models.progress import Iteration
-from jensen.models.rows import Columns, Rows, columns, patterns, split_missing
+from jensen.models.rows import Columns, Rows, columns, patterns, scatter, split_missing
 
 _TINY = 1e-13
 
@@ -89,7 +89,7 @@ def spectrum(rows: Rows, k: int | None = None, *, spread: Columns | None = None)
 
 def _inner_products(rows: Rows, mean: Tensor) -> Any:
     """(X - mean)(X - mean)^T, (N, N), from blocks of columns, so that the data are never copied as a whole."""
-    flat = rows.array.reshape(len(rows), -1)
+    flat = rows.whole.reshape(len(rows), -1)
     result = np.zeros((len(rows), len(rows)))
     step = max(1, 4 * rows.cells // len(rows))
     for first in range(0, rows.dim, step):
@@ -101,7 +101,7 @@ def _inner_products(rows: Rows, mean: Tensor) -> Any:
 
 def _from_rows(rows: Rows, mean: Tensor, vectors: Tensor) -> Tensor:
     """Eigenvectors of the covariance from those of the inner products."""
-    flat = rows.array.reshape(len(rows), -1)
+    flat = rows.whole.reshape(len(rows), -1)
     result = torch.empty(rows.dim, vectors.shape[1], dtype=torch.float64)
     step = max(1, 4 * rows.cells // len(rows))
     for first in range(0, rows.dim, step):
@@ -307,11 +307,11 @@ def choose_by_held_out(rows: Rows, folds: int = 5) -> int:
     folds = min(folds, n // 2)
     if folds < 2:
         raise DataError(f"choosing by held-out data needs at least 4 data, got n_samples = {n}")
-    place = np.arange(n) % folds
+    x, place = rows.whole, np.arange(n) % folds
     top = min(d - 1, n - -(-n // folds) - 2)
     scores = torch.zeros(max(1, top), dtype=torch.float64)
     for fold in range(folds):
-        found = spectrum(Rows(rows.array[place != fold]))
+        found = spectrum(Rows(x[place != fold]))
         held = rows[place == fold] - found.mean
         squares = (held @ found.vectors).square().sum(0)
         left = float(held.square().sum())

@@ -49,7 +49,7 @@ def fit(
 
     Started by ``torchrun``, all processes share the fit: each takes its part of every batch of ``batch_size`` data,
     and all of them return the same Run, which the first one keeps in the folder. Recipes of exact models are solved
-    by one process, on the processor, with all data in memory.
+    by one process, on the processor.
 
     Args:
         dataset: Training data, in memory, or on disk and read while it is trained on.
@@ -78,18 +78,18 @@ def fit(
     engine = start_engine(device) if chosen.solve is None else _processor(recipe, device)
     place = engine.device
     given = _given(valid)
-    if chosen.solve is not None:
-        dataset = _whole(dataset, recipe)
     if isinstance(valid, float | int):
         dataset, valid = _split(dataset, float(valid), seed)
     elif valid is not None:
         valid = check_matches(dataset.schema, in_memory(valid))
-    if len(dataset) < 2:
-        raise DataError(f"fitting needs at least 2 data, got n_samples = {len(dataset)}; add more")
+    if len(dataset) < chosen.least_data:
+        raise DataError(
+            f"fitting needs at least {chosen.least_data} data, got n_samples = {len(dataset)}; add more"
+        )
     config = chosen.resolve(config, dataset.schema, len(dataset))
     if chosen.solve is not None:
         return solve(
-            _whole(dataset, recipe),
+            dataset,
             recipe,
             config,
             valid=valid,
@@ -198,20 +198,6 @@ def _processor(recipe: str, device: str) -> Engine:
             "torchrun (jensen compare shares whole fits among them)"
         )
     return Alone(torch.device("cpu"))
-
-
-def _whole(dataset: Dataset | Stored, recipe: str) -> Dataset:
-    """The data of a recipe that is solved, which are in memory.
-
-    Raises:
-        DataError: If they are on disk.
-    """
-    if isinstance(dataset, Stored):
-        raise DataError(
-            f"the model {recipe} is solved with all data in memory, and {dataset.name} was opened on disk; load it "
-            "(--no-stream, jensen.data.load(path, exact=True)), or fit a part of it"
-        )
-    return dataset
 
 
 def _split(dataset: Dataset | Stored, fraction: float, seed: int) -> tuple[Dataset | Stored, Dataset]:

@@ -1,0 +1,129 @@
+"""Variational inference on the reference posteriors: errors, k-hat and seconds, jensen's methods beside the peers'.
+
+Every fit is a process of its own (worker.py), contenders in turn. Run with jensen's Python; ``JENSEN_PEERS`` names
+that of the peers' environment, without which jensen is measured alone. ``--quick`` makes one seed of everything.
+What is found is merged into ``benchmarks/results/posteriordb_vi.json``, so a session that was cut goes on.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from reference import POSTERIORS, judge, read_draws
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from common import keep, kept  # noqa: E402
+
+OURS = ("jensen:auto", "jensen:flow")
+PEERS = (
+    "numpyro AutoNormal",
+    "numpyro AutoMultivariateNormal",
+    "numpyro NUTS",
+    "blackjax Pathfinder",
+    "pymc ADVI",
+)
+RESULT = "posteriordb_vi"
+LIMIT_SECONDS = 900
+
+
+def fit(method: str, posterior: str, seed: int) -> dict[str, Any]:
+    """One fit: its verdict, its times, and what it says of itself; or the last line of what went wrong."""
+    python = sys.executable if method.startswith("jensen") else os.environ["JENSEN_PEERS"]
+    source = str(HERE.parents[1] / "src")
+    environment = {**os.environ, "PYTHONPATH": source}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "draws.npz"
+        command = [python, str(HERE / "worker.py"), method, posterior, str(seed), str(file)]
+        start = time.perf_counter()
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return {"failed": f"not done after {LIMIT_SECONDS} s"}
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
+        with np.load(file) as archive:
+            draws = dict(archive)
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    return {"seconds_of_process": seconds, **said, **judge(draws, read_draws(posterior)).record()}
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over the seeds, the worst verdict, and the largest k-hat."""
+    done = [row for row in rows if "failed" not in row]
+    if not done:
+        return {"failed": rows[0]["failed"]}
+    numbers: dict[str, Any] = {
+        key: statistics.median(row[key] for row in done)
+        for key in ("mean_median", "mean_largest", "log_sd_median", "log_sd_largest")
+    }
+    numbers |= {
+        key: statistics.median(row[key] for row in done)
+        for key in ("seconds_after_imports", "seconds_of_process")
+    }
+    if all("pareto_k" in row for row in done):
+        numbers["pareto_k"] = max(row["pareto_k"] for row in done)
+    return numbers | {"good": sum(row["good"] for row in done), "fits": len(rows)}
+
+
+def table(found: dict[str, Any]) -> str:
+    """In Markdown, one line a posterior and method."""
+    lines = [
+        "| posterior | method | mean, median | mean, largest | log sd, median | log sd, largest | k-hat "
+        "| good | after imports, s | process, s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for posterior in POSTERIORS:
+        for method, seeds in found.get(posterior, {}).items():
+            row = summary(list(seeds.values()))
+            if "failed" in row:
+                lines.append(f"| {posterior} | {method} | {row['failed'].replace('|', '/')} |||||||||")
+                continue
+            errors = [row[key] for key in ("mean_median", "mean_largest", "log_sd_median", "log_sd_largest")]
+            cells = [f"{value:.3f}" if value < 100 else f"{value:.1e}" for value in errors]
+            cells.append(f"{row['pareto_k']:.2f}" if "pareto_k" in row else "")
+            cells.append(f"{row['good']}/{row['fits']}")
+            cells += [f"{row[key]:.2f}" for key in ("seconds_after_imports", "seconds_of_process")]
+            lines.append(f"| {posterior} | {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one seed")
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(5)))
+    parser.add_argument("--posteriors", nargs="*", default=list(POSTERIORS), choices=list(POSTERIORS))
+    parser.add_argument("--methods", nargs="*", default=[*OURS, *PEERS])
+    parser.add_argument("--again", action="store_true", help="also what was measured before")
+    arguments = parser.parse_args()
+    methods = arguments.methods
+    if "JENSEN_PEERS" not in os.environ:
+        methods = [method for method in methods if method.startswith("jensen")]
+        print("JENSEN_PEERS is not set: jensen alone; see benchmarks/README.md")
+    found: dict[str, Any] = kept(RESULT).get("posteriors", {})
+    for posterior in arguments.posteriors:
+        for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:
+            for method in methods:
+                seeds = found.setdefault(posterior, {}).setdefault(method, {})
+                if str(seed) in seeds and not arguments.again:
+                    continue
+                seeds[str(seed)] = fit(method, posterior, seed)
+                keep(RESULT, {"posteriors": found})
+                print(posterior, method, seed, seeds[str(seed)], file=sys.stderr, flush=True)
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""A function of tensors as a plain list of operations, run by torch's own interpreter instead of Python."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+Values = Callable[..., tuple[Tensor, ...]]
+
+
+class Dispatch(TorchDispatchMode):
+    """A dispatch mode that doesn't load torch's compiler, which takes a second."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class _Slot:
+    """Where in a recording a tensor stands."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class _Recorder(Dispatch):
+    """Keeps every operation that is run, below automatic differentiation and vmap."""
+
+    def __init__(self, arguments: list[Tensor]) -> None:
+        super().__init__()
+        self.numbers = {id(argument): i for i, argument in enumerate(arguments)}
+        # Tensors are told apart by their ids, so none may be freed while others are made.
+        self.alive = [*arguments]
+        self.constants: dict[int, Tensor] = {}
+        self.operations: list[tuple[Any, Any, Any, list[int | None]]] = []
+
+    def number(self, tensor: Tensor) -> int:
+        """Of a tensor that an operation gives or takes."""
+        if id(tensor) not in self.numbers:
+            self.numbers[id(tensor)] = len(self.alive)
+            self.alive.append(tensor)
+        return self.numbers[id(tensor)]
+
+    def taken(self, value: Any) -> Any:
+        """An operation's argument with slots for tensors; a tensor that nothing has made is a constant."""
+        if not isinstance(value, Tensor):
+            return value
+        known = id(value) in self.numbers
+        number = self.number(value)
+        if not known:
+            self.constants[number] = value
+        return _Slot(number)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        taken = tree_map(self.taken, (args, kwargs))
+        result = func(*args, **kwargs)
+        numbers = [self.number(x) if isinstance(x, Tensor) else None for x in tree_leaves(result)]
+        self.operations.append((func, *taken, numbers))
+        return result
+
+
+def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
+    """Runs a function once and gives one that does the same operations on any tensors of the same shapes.
+
+    What a Python branch has decided, it has decided for good. Tensors other than the arguments and what is made of
+    them stay as they are. A factorisation that fails for some rows of the arguments (a matrix that isn't positive
+    definite) doesn't raise: it gives -inf in results (n,) and zero in others.
+
+    Args:
+        function: Of tensors, to a tuple of tensors.
+        *arguments: To run it with.
+
+    Returns:
+        The recording; its results are detached.
+
+    Example:
+        >>> shift = torch.tensor([1.0, 2.0])
+        >>> recorded = record(lambda x: ((x + shift).square(),), torch.zeros(2))
+        >>> recorded(torch.ones(2))[0]
+        tensor([4., 9.])
+    """
+    inputs = [argument.detach().clone() for argument in arguments]
+    recorder = _Recorder(inputs)
+    with recorder:
+        # A copy, so that each result is one of an operation.
+        made = [x.clone() for x in function(*inputs)]
+    results = [recorder.number(x) for x in made]
+    checks = [
+        args[0].number
+        for func, args, _, _ in recorder.operations
+        if func is torch.ops.aten._linalg_check_errors.default and args[0].number not in recorder.constants
+    ]
+    operations = _needed(recorder.operations, [*results, *checks])
+
+    def replay(*given: Tensor) -> tuple[Tensor, ...]:
+        values: dict[int, Any] = {**recorder.constants, **dict(enumerate(given))}
+
+        def filled(slot: Any) -> Any:
+            return values[slot.number] if isinstance(slot, _Slot) else slot
+
+        for func, args, kwargs, numbers in operations:
+            args, kwargs = tree_map(filled, (args, kwargs))
+            found = zip(numbers, tree_leaves(func(*args, **kwargs)), strict=True)
+            values.update((number, value) for number, value in found if number is not None)
+        failed = [(values[number] != 0).reshape(len(given[0]), -1).any(1) for number in checks]
+        return tuple(_without(values[number], failed) for number in results)
+
+    with torch.no_grad(), warnings.catch_warnings():
+        # Torch calls its interpreter deprecated in favour of a compiler that takes many seconds to start.
+        warnings.simplefilter("ignore")
+        traced: Any = torch.jit.trace(_Replay(replay).eval(), tuple(inputs), check_trace=False)
+        return torch.jit.freeze(traced)
+
+
+def _without(result: Tensor, failed: list[Tensor]) -> Tensor:
+    """A result (n, ...) where factorisations have failed at some points: their density is zero, without a slope."""
+    for wrong in failed:
+        wrong = wrong.reshape(-1, *[1] * (result.ndim - 1))
+        result = torch.where(wrong, -torch.inf if result.ndim == 1 else 0.0, result)
+    return result
+
+
+class _Replay(torch.nn.Module):
+    """A module, as freezing needs one."""
+
+    def __init__(self, replay: Values) -> None:
+        super().__init__()
+        self.replay = replay
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        return self.replay(*given)
+
+
+def _needed(operations: list[Any], results: list[int]) -> list[Any]:
+    """The operations that results depend on, and those that write into tensors."""
+    needed, kept = set(results), []
+    for operation in reversed(operations):
+        func, args, kwargs, numbers = operation
+        if func._schema.is_mutable or any(number in needed for number in numbers):
+            kept.append(operation)
+            needed.update(slot.number for slot in tree_leaves((args, kwargs)) if isinstance(slot, _Slot))
+    return kept[::-1]
