@@ -121,10 +121,10 @@ def child(folder: Path, way: str) -> None:
 
 
 def memory(folder: Path, form: str) -> dict[str, Any]:
-    """Peaks with data that fill the buffers they are mixed in two and a half times, and with ten times as many."""
+    """Peaks with data that fill the buffer they are mixed in three times, and with ten times as many."""
     found: dict[str, Any] = {}
     row_bytes = PIXELS * (4 if form == "float32 .npy" else 1)
-    rows = int(2.5 * BUFFER_BYTES / row_bytes) // SHARD * SHARD
+    rows = int(3 * BUFFER_BYTES / row_bytes) // SHARD * SHARD
     for n in (rows, 10 * rows):
         shards = write_shards(folder / f"{n}", n, form, n // SHARD)
         found[f"{n} from disk"] = peak(shards, "disk")

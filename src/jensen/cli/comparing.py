@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jensen import runs
-from jensen.cli.actions import loggers, obtain, validation, whole
+from jensen.cli.actions import loggers, obtain, validation
 from jensen.cli.progress import FitBar
 from jensen.data import KNOWN, Dataset, Stored, load
 from jensen.errors import ConfigError
@@ -50,11 +50,7 @@ def compare(
     loggers(logs)
     exact = all(RECIPES[recipe].solve is not None for recipe in labels.values())
     stream = compared_stream(out) if stream is None else stream
-    if exact:
-        train = whole(data, "train", target, stream)
-    else:
-        solved = any(RECIPES[recipe].solve is not None for recipe in labels.values())
-        train = obtain(data, "train", target, False if solved and stream is None else stream)
+    train = obtain(data, "train", target, stream, exact=exact)
 
     def watcher(label: str, one: int) -> runs.Watcher:
         return runs.Several(FitBar(f"{label}, seed {one}: "), *loggers(logs))

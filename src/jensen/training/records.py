@@ -64,14 +64,17 @@ class Records:
             self._sums[name] = total.cumsum(0)[-1].clone()
         self._waiting, self._begun, self._steps = [], {}, 0
 
+    @torch.no_grad()
     def _by_step(self) -> dict[str, Float[Tensor, "steps 2"]]:
         """For each name the sum and the number of the finite values of each step that waits, of this process."""
         result = dict(self._begun)
         for name in self._waiting[0] if self._waiting else ():
-            rows = [record[name].detach().reshape(-1) for record in self._waiting]
-            values = pad_sequence(rows, batch_first=True, padding_value=torch.nan).double()
+            rows = [record[name].reshape(-1) for record in self._waiting]
+            # A last batch has fewer data; what isn't finite doesn't count.
+            alike = len({row.shape[0] for row in rows}) == 1
+            values = torch.stack(rows) if alike else pad_sequence(rows, True, torch.nan)
             finite = values.isfinite()
-            sums = torch.where(finite, values, 0.0).cumsum(1)[:, -1]
+            sums = torch.where(finite, values, 0.0).cumsum(1, dtype=torch.float64)[:, -1]
             steps = torch.stack([sums, finite.sum(1).double()], 1)
             result[name] = torch.cat([result[name], steps]) if name in result else steps
         return result

@@ -8,7 +8,7 @@ import numpy as np
 
 from jensen.data import Dataset, Stored, check_matches, split, take
 from jensen.data.subsets import held_out, permutation
-from jensen.errors import ConfigError, DataError, FitError
+from jensen.errors import ConfigError, FitError
 from jensen.recipes import RECIPES
 from jensen.runs.comparing.budget import default_epochs, epochs_for
 from jensen.runs.comparing.fits import Outcome, carry_out, outcome
@@ -101,7 +101,6 @@ def compare(
     resolve_device(device)
     if samples < 1:
         raise ConfigError(f"the evaluation needs at least one draw for each datum, got samples={samples}")
-    _check_stored(dataset, [recipe for recipe, _ in chosen.values()])
     train, validation, judged = _parts(dataset, valid, test, seed)
     for recipe, own in chosen.values():
         RECIPES[recipe].resolve(RECIPES[recipe].config(own), train.schema, len(train))
@@ -174,16 +173,6 @@ def _budget(epochs: int | None, minutes: float | int | None) -> dict[str, float 
             raise ConfigError(f"the budget should be a time above zero, got {minutes:g} minutes")
         return {"minutes": float(minutes)}
     return {}
-
-
-def _check_stored(dataset: Dataset | Stored, recipes: Sequence[str]) -> None:
-    """Refuses data on disk for exact models, before anything is fitted."""
-    solved = [recipe for recipe in recipes if RECIPES[recipe].solve is not None]
-    if isinstance(dataset, Stored) and solved:
-        raise DataError(
-            f"the model {solved[0]} is solved with all data in memory, and {dataset.name} was opened on disk; load it "
-            "(--no-stream, jensen.data.load(path)), or leave that model out"
-        )
 
 
 def _parts(
