@@ -18,7 +18,7 @@ _FIRST, _SECOND = 40, 25
 _OVERDISPERSED = 1.5
 """Starting points lie so many standard deviations of the mode's normal distribution from it, where they can."""
 _FLAT = 1e-3
-"""A curvature below so much of the largest one, in coordinates that were whitened before, is that of a flat direction."""
+"""A curvature below so much of the largest one, in coordinates that were whitened before, is of a flat direction."""
 _DENSE_DIM = 150
 """Up to so many coordinates a full covariance is estimated."""
 
@@ -74,7 +74,8 @@ def check_finite(target: Target, points: Array) -> None:
     if len(wrong):
         chain = int(wrong[0])
         where = {
-            name: value.tolist() for name, value in target.constrain(torch.from_numpy(points[chain])).items()
+            name: value[0].tolist()
+            for name, value in target.constrain(torch.from_numpy(points[[chain]])).items()
         }
         raise DataError(
             f"the log-joint is {float(values[chain])} at the starting point of {len(wrong)} of {len(points)} chains, "
