@@ -111,13 +111,13 @@ def assemble(dataset: Dataset, options: Mapping[str, Any]) -> tuple[LatentVariab
         return recipe.assemble(config, dataset.schema, torch.as_tensor(dataset.x).float()), config
 
 
-def jensen(dataset: Dataset, options: Mapping[str, Any], epochs: int = 1000) -> Epoch:
+def jensen(dataset: Dataset, options: Mapping[str, Any], epochs: int = 1000, device: str = "cpu") -> Epoch:
     """What jensen does in training as ``runs.fit`` sets it up, without validation; so many epochs at most."""
     options = {"learning_rate": LEARNING_RATE, **options, "epochs": epochs}
     model, config = assemble(dataset, options)
     training = Training(
-        RECIPES["vae"].objective(model, config),
-        ArrayBatches(torch.as_tensor(dataset.x), BATCH),
+        RECIPES["vae"].objective(model, config).to(device),
+        ArrayBatches(torch.as_tensor(dataset.x).to(device), config.batch_size),
         Settings(**{name: getattr(config, name) for name in Settings.__dataclass_fields__}),
     )
     history = training.run()
@@ -153,7 +153,7 @@ def pythae_model() -> Any:
     return VAE(config, encoder=Encoder(), decoder=Decoder())
 
 
-def pythae(dataset: Dataset, valid: Dataset | None = None) -> Epoch:
+def pythae(dataset: Dataset, valid: Dataset | None = None, device: str = "cpu") -> Epoch:
     """Pythae's trainer with its own data path; with validation data its evaluation counts as well."""
     from pythae.data.datasets import BaseDataset
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
@@ -168,7 +168,7 @@ def pythae(dataset: Dataset, valid: Dataset | None = None) -> Epoch:
         per_device_train_batch_size=BATCH,
         per_device_eval_batch_size=BATCH,
         learning_rate=LEARNING_RATE,
-        no_cuda=True,
+        no_cuda=device == "cpu",
     )
     trainer = BaseTrainer(pythae_model(), wrapped(dataset), wrapped(valid), config)
     with torch.random.fork_rng():

@@ -16,19 +16,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import in_turn, keep, ratio
+from common import in_turn, keep, kept, ratio
 from contenders import BATCH, HIDDEN, LATENT, LEARNING_RATE, PIXELS, Epoch
 from jensen.data import Dataset, Stored, stored
 from jensen.recipes import RECIPES
 from jensen.runs import fit
 from jensen.runs.streams import batches
 from jensen.seeding import seeded
-from jensen.training import Settings, Training
+from jensen.training import Alone, Settings, Training
+from jensen.training.streams import BUFFER_BYTES
 
 TARGETS = {"rate": 0.9, "growth": 1.05}
 """Least rate from disk over that from memory; most memory with ten times the data over that with the data."""
 OPTIONS = {"latent_dim": LATENT, "hidden": (HIDDEN,), "batch_size": BATCH, "learning_rate": LEARNING_RATE}
+SMALL: dict[str, Any] = {"latent_dim": 2, "hidden": (16,), "batch_size": BATCH, "epochs": 1}
+"""A network that takes no memory and little time, where it is that of the data which counts."""
 VALID = 1000
+SHARD = 5_000
+"""Rows of a shard where data grow: they grow by shards, as blocks end where a shard does."""
 FORMS = ("uint8 .npy", "float32 .npy", "uint8 .parquet")
 
 
@@ -59,7 +64,7 @@ def epochs(data: Dataset | Stored) -> Epoch:
         model = recipe.assemble(config, data.schema, x)
     training = Training(
         recipe.objective(model, config),
-        batches(data, BATCH, 0, torch.device("cpu")),
+        batches(data, BATCH, 0, Alone(torch.device("cpu"))),
         Settings(**{name: getattr(config, name) for name in Settings.__dataclass_fields__}),
     )
     history = training.run()
@@ -101,13 +106,13 @@ def child(folder: Path, way: str) -> None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     torch.set_num_threads(1)
-    engine(torch.device("cpu"))
+    engine("cpu")
     before = megabytes()
     data: Dataset | Stored = stored(folder)
     if way == "memory":
         data = data.load()
     # Validation data are held in memory: the same number of them, however many there are to train on.
-    run = fit(data, "vae", {**OPTIONS, "epochs": 1}, valid=VALID / len(data))
+    run = fit(data, "vae", SMALL, valid=VALID / len(data))
     fitted = megabytes()
     evaluate(run.model, prepared(run, data), 1)
     means = (posterior_means(run.model, x).numpy() for x in prepared(run, data))
@@ -115,11 +120,13 @@ def child(folder: Path, way: str) -> None:
     print(json.dumps({"before": before, "fitted": fitted, "all": megabytes()}))
 
 
-def memory(folder: Path, rows: int, form: str) -> dict[str, Any]:
-    """Peaks with the data and with ten times as many."""
+def memory(folder: Path, form: str) -> dict[str, Any]:
+    """Peaks with data that fill the buffer they are mixed in three times, and with ten times as many."""
     found: dict[str, Any] = {}
+    row_bytes = PIXELS * (4 if form == "float32 .npy" else 1)
+    rows = int(3 * BUFFER_BYTES / row_bytes) // SHARD * SHARD
     for n in (rows, 10 * rows):
-        shards = write_shards(folder / f"{n}", n, form)
+        shards = write_shards(folder / f"{n}", n, form, n // SHARD)
         found[f"{n} from disk"] = peak(shards, "disk")
         if n == rows:
             found[f"{n} from memory"] = peak(shards, "memory")
@@ -127,44 +134,44 @@ def memory(folder: Path, rows: int, form: str) -> dict[str, Any]:
         for path in shards.iterdir():
             path.unlink()
     small, large = found[f"{rows} from disk"], found[f"{10 * rows} from disk"]
-    return {"form": form, "peaks_in_megabytes": found, "growth": large["all"] / small["all"]}
+    return {"peaks_in_megabytes": found, "growth": large["all"] / small["all"]}
 
 
 def main() -> None:
     """Reads the arguments, measures, writes, prints."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--rows", type=int, default=20_000, help="images in a round, and a tenth of the larger data"
-    )
+    parser.add_argument("--rows", type=int, default=20_000, help="images in a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--form", choices=FORMS, default="float32 .npy", help="of the data whose memory is measured"
-    )
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="of the data")
+    parser.add_argument("--only", choices=("rate", "memory"), help="measure one of both, and keep the other")
     parser.add_argument("--child", nargs=2, metavar=("FOLDER", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(Path(arguments.child[0]), arguments.child[1])
         return
     torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory() as name:
-        grown = memory(Path(name), arguments.rows, arguments.form)
-        speed = rates(Path(name), arguments.rows, arguments.rounds, FORMS)
-    path = keep(
-        "streaming",
-        {
-            "what": f"training of {PIXELS}-{HIDDEN}-z{LATENT}-{HIDDEN}-{PIXELS}, batch {BATCH}, float32, random images",
-            "rows": arguments.rows,
-            "targets": TARGETS,
-            "rate": speed,
-            "memory": grown,
-        },
-    )
-    for form, value in speed["disk_over_memory"].items():
-        from_disk = speed["data_per_second"][f"{form}, disk"]
-        print(f"{form}: {from_disk:,.0f} data/s from disk, {value:.3f} of the rate from memory")
-    print(json.dumps(grown, indent=2))
-    print(f"written to {path}")
+    content = {key: value for key, value in kept("streaming").items() if key in ("rate", "memory")}
+    content |= {
+        "what": f"training of {PIXELS}-{HIDDEN}-z{LATENT}-{HIDDEN}-{PIXELS}, batch {BATCH}, float32, random images",
+        "targets": TARGETS,
+    }
+    forms = tuple(arguments.forms)
+    if arguments.only != "rate":
+        for form in forms:
+            with tempfile.TemporaryDirectory() as name:
+                grown = memory(Path(name), form)
+            content["memory"] = {**content.get("memory", {}), form: grown}
+            peaks = grown["peaks_in_megabytes"]
+            print(f"{form}: {grown['growth']:.3f} times the peak memory with ten times the data; {peaks}")
+    if arguments.only != "memory":
+        with tempfile.TemporaryDirectory() as name:
+            speed = rates(Path(name), arguments.rows, arguments.rounds, forms)
+        content["rate"] = {"rows": arguments.rows, **speed}
+        for form, value in speed["disk_over_memory"].items():
+            from_disk = speed["data_per_second"][f"{form}, disk"]
+            print(f"{form}: {from_disk:,.0f} data/s from disk, {value:.3f} of the rate from memory")
+    print(f"written to {keep('streaming', content)}")
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ for name, values in found.items():
         left.plot(couplings, (np.array(values) - np.array(found["exact"])) / size**2, label=name)
 left.axhline(0, color="black", linewidth=1)
 left.axvline(CRITICAL_COUPLING, color="black", linewidth=1, linestyle=":")
-left.set(xlabel="coupling", ylabel="nats a spin", title="log Z, less the exact one")
-left.legend()
+left.set(xlabel="coupling", ylabel="nats a spin", title="log Z, less the exact one", ylim=(-0.08, 0.17))
+left.legend(loc="upper left")
 
 for name, values in magnetisation.items():
     right.plot(couplings, values, color={"mean field": "C0", "Bethe estimate": "C2"}[name], label=name)
@@ -66,7 +66,7 @@ right.plot(
     fine, [onsager_magnetisation(k) for k in fine], color="black", linewidth=1, label="infinite lattice"
 )
 right.set(xlabel="coupling", ylabel="mean spin", title="magnetisation")
-right.legend()
+right.legend(loc="lower right")
 
 # %%
 # Approximations hold their neighbours for more certain than they are, so they order too early: mean field at a coupling

@@ -231,5 +231,16 @@ def test_training_that_stays_non_finite(fit, tmp_path: Path) -> None:
     assert "Traceback" not in result.err
 
 
+def test_memory_that_runs_out(fit, call: Call, tmp_path: Path) -> None:
+    result = fit(REAL, "--set", f"samples={10**13}")
+    assert result.code == 2
+    last = result.err.splitlines()[-1]
+    assert last.startswith("jensen: out of memory (")
+    assert "raise accumulate" in last
+    assert "lower batch_size, samples" in last
+    assert "Traceback" not in result.err
+    assert call("evaluate", tmp_path / "run", tmp_path / "x.npy", "--samples", 2, "--json").json["n"] == 60
+
+
 def test_values_that_overflow(fit) -> None:
     assert "Rescale the data" in fit(REAL * 1e40).fault()

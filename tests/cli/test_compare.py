@@ -63,6 +63,19 @@ def test_known_data_bring_their_own_splits(call: Call, tmp_path: Path) -> None:
     }
 
 
+def test_data_may_stay_on_disk(call: Call, data: Path, tmp_path: Path) -> None:
+    arguments = ("compare", data, "--models", "vae", "--out", tmp_path / "a", *FAST, "--seeds", 1, "--json")
+    record = call(*arguments, "--stream").json
+    assert {key: record["data"][key] for key in ("n", "n_valid", "n_test")} == {
+        "n": 43,
+        "n_valid": 5,
+        "n_test": 12,
+    }
+    assert Run.load(tmp_path / "a" / "vae-seed-0").about["stream"] is not None
+    # It goes on as it began.
+    assert call(*arguments).json["models"] == record["models"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -51,7 +51,7 @@ def test_the_commands_by_ppca(call: Call, gaps: Path, tmp_path: Path) -> None:
     [
         ("ppca", [], "Explained variance"),
         ("factor-analysis", ["latent_dim=1"], "Latents"),
-        ("mixture", ["covariance=diag"], "Responsibilities"),
+        ("mixture", [], "Responsibilities"),
         ("hmm", [], "State paths"),
     ],
 )
@@ -77,8 +77,6 @@ def test_a_table_with_gaps(call: Call, tmp_path: Path) -> None:
         tmp_path / "t.csv",
         "--model",
         "mixture",
-        "--set",
-        "covariance=diag",
         "--out",
         tmp_path / "run",
         "--json",
@@ -99,9 +97,7 @@ def test_finished_runs_resume_to_themselves(call: Call, gaps: Path, tmp_path: Pa
 
 def test_faults(call: Call, gaps: Path, tmp_path: Path) -> None:
     assert "missing cells" in call("fit", gaps, "--model", "vae", "--out", tmp_path / "v").fault()
-    full = call("fit", gaps, "--model", "mixture", "--out", tmp_path / "m").fault()
-    assert "covariance_type='diag'" in full
-    call("fit", gaps, "--model", "mixture", "--set", "covariance=diag", "--out", tmp_path / "d", "--json")
+    call("fit", gaps, "--model", "mixture", "--out", tmp_path / "d", "--json")
     assert "no latents" in call("reconstruct", tmp_path / "d", gaps, "--out", tmp_path / "r.npy").fault()
     assert (
         "did you mean" in call("fit", gaps, "--model", "ppca", "--set", "latentdim=2", "--out", "x").fault()

@@ -74,3 +74,19 @@ def test_nothing_loads_the_compiler() -> None:
         "assert 'torch._dynamo' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_factorisation_that_fails_gives_no_density():
+    def log_density(x: torch.Tensor) -> torch.Tensor:
+        matrix = torch.eye(2, dtype=torch.float64) + x[0] * torch.ones(2, 2, dtype=torch.float64)
+        return -torch.linalg.cholesky(matrix).diagonal().log().sum()
+
+    def batch(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        gradients, values = torch.func.vmap(torch.func.grad_and_value(log_density))(points)
+        return values, gradients
+
+    good = torch.tensor([[0.5], [1.0]], dtype=torch.float64)
+    values, gradients = record(batch, good)(torch.tensor([[0.5], [-3.0]], dtype=torch.float64))
+    torch.testing.assert_close(values[0], batch(good)[0][0])
+    assert values[1] == -torch.inf
+    assert gradients[1] == 0

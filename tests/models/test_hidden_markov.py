@@ -159,6 +159,25 @@ def test_a_time_without_observation_is_summed_over() -> None:
     assert not bool(model.impute(x).isnan().any())
 
 
+@pytest.mark.parametrize(("family", "concentration"), [(NormalFull(2), None), (NormalWishart(2), 1.0)])
+def test_single_cells_may_be_missing(family: Family, concentration: float | None) -> None:
+    x = made()
+    x[np.random.default_rng(0).random(x.shape) < 0.2] = np.nan
+    x = x[~np.isnan(x).all((1, 2))]
+    model, bounds = fitted(family, x, concentration)
+    assert min(np.diff(bounds)) > -1e-9
+    likelihood = float(model.log_prob(torch.from_numpy(x)).sum())
+    assert (
+        bounds[-1] == pytest.approx(likelihood, rel=1e-9)
+        if concentration is None
+        else bounds[-1] < likelihood
+    )
+    seen = ~np.isnan(x)
+    filled = model.impute(torch.from_numpy(x)).numpy()
+    np.testing.assert_array_equal(filled[seen], x[seen])
+    assert not np.isnan(filled[seen.any(2)]).any()
+
+
 def test_draws_and_paths_have_their_shapes() -> None:
     x = made()
     model, _ = fitted(NormalFull(2), x)
@@ -179,10 +198,6 @@ def test_bad_sequences() -> None:
     model, _ = fitted(NormalFull(2), made())
     with pytest.raises(ShapeError, match="sequences"):
         model.log_prob(torch.zeros(2, 5, dtype=torch.float64))
-    x = made()
-    x[0, 0, 0] = np.nan
-    with pytest.raises(DataError, match="covariance_type='diag'"):
-        fitted(NormalFull(2), x)
 
 
 def test_sequences_of_length_one() -> None:

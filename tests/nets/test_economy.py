@@ -1,13 +1,16 @@
+import itertools
 import shutil
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from jensen.data import from_array
 from jensen.errors import ConfigError
 from jensen.nets import ARCHITECTURES, Checkpointed, HalfPrecision, compiled
+from jensen.nets.economy import segments
 from jensen.recipes import RECIPES
 from jensen.runs import fit
 from jensen.seeding import Rows, seeded, sharing
@@ -39,24 +42,77 @@ def test_checkpointing_gives_the_same_gradients(dropout: float, rows: Rows | Non
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
-def test_checkpointing_keeps_less() -> None:
-    """What autograd holds on to between the passes, counted through its own hooks."""
+def test_a_network_without_layers_in_a_row_is_one_segment() -> None:
+    net = nn.Bilinear(3, 3, 2)
 
-    def held(net: nn.Module) -> int:
-        kept: dict[int, int] = {}
+    class Square(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.form = net
 
-        def pack(value: Tensor) -> Tensor:
-            if not isinstance(value, nn.Parameter):
-                kept[value.data_ptr()] = value.nbytes
-            return value
+        def forward(self, x: Tensor) -> Tensor:
+            return self.form(x, x)
 
-        x = torch.randn(500, *SHAPE)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
-            loss = net(x).sum()
-        assert loss.requires_grad
-        return sum(kept.values())
+    x = torch.randn(4, 3)
+    one, other = gradients(Square(), x), gradients(Checkpointed(Square()), x)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
-    assert held(Checkpointed(network())) < 0.2 * held(network())
+
+def test_layers_keep_their_names() -> None:
+    names = [f"network.{name}" for name in network().state_dict()]
+    assert list(Checkpointed(network()).state_dict()) == names
+    assert list(Checkpointed(network(), whole=True).state_dict()) == names
+
+
+@pytest.mark.parametrize(
+    ("costs", "held"),
+    # Nine equal ones: three of three. Blocks of seven among ones: each by itself.
+    [([1] * 9, 6), ([1, 7, 7, 1, 7, 7, 1], 12), ([1], 2), ([5, 1, 1, 1], 7), ([], 0)],
+)
+def test_segments_are_cut_so_that_least_is_held(costs: list[int], held: int) -> None:
+    found = segments(costs)
+    assert [place for part in found for place in part] == list(range(len(costs)))
+    assert len(found) + max((sum(costs[i] for i in part) for part in found), default=0) == held
+    # No way to cut holds less.
+    for cuts in itertools.product([False, True], repeat=max(len(costs) - 1, 0)):
+        sums, edges = [costs[0]] if costs else [], list(cuts)
+        for cost, cut in zip(costs[1:], edges, strict=True):
+            sums = [*sums, cost] if cut else [*sums[:-1], sums[-1] + cost]
+        assert len(sums) + max(sums, default=0) >= held
+
+
+def most_at_once(net: nn.Module, x: Tensor) -> int:
+    """Bytes that a forward and a backward pass have at once, at most, beside weights and gradients."""
+    net(x).sum().backward()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        net(x).square().sum().backward()
+    total = most = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            total += event.nbytes()
+            most = max(most, total)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "part"),
+    [
+        ("residual-mlp", SHAPE, {"width": 64, "blocks": 16, "activation": "silu", "dropout": 0.1}, 0.25),
+        ("mlp", SHAPE, {"hidden": (64,) * 16}, 0.7),
+        ("residual", (1, 16, 16), {"channels": (8, 16)}, 0.7),
+    ],
+)
+def test_checkpointing_by_segments_holds_less_at_once(
+    name: str, shape: tuple[int, ...], options: dict[str, Any], part: float
+) -> None:
+    def encoder() -> nn.Module:
+        return ARCHITECTURES[name].encoder(shape, (2, 3), **options)
+
+    x = torch.randn(200, *shape)
+    plain = most_at_once(encoder(), x)
+    assert most_at_once(Checkpointed(encoder()), x) < part * plain
+    # All at once it is as much again.
+    assert most_at_once(Checkpointed(encoder(), whole=True), x) > 0.9 * plain
 
 
 def test_bfloat16_is_for_training_alone_and_what_comes_out_has_all_digits() -> None:

@@ -142,7 +142,7 @@ def test_epochs_are_more_for_small_data() -> None:
         ({"bound": "iwae", "free_bits": 1}, "use them with bound='elbo'"),
         ({"bound": "renyi", "kl_warm_up": 1}, "use them with bound='elbo'"),
         ({"scale": -1}, "a number above 0"),
-        ({"scale": float("nan")}, "a number above 0"),
+        ({"scale": float("nan")}, "a finite number"),
     ],
     ids=str,
 )

@@ -17,12 +17,13 @@ import torch
 from scipy import stats
 
 from conftest import made
-from jensen.data import Dataset, from_array, split
+from jensen.data import Dataset, Stored, from_array, split, stored
 from jensen.errors import ConfigError, DataError, FitError, RunError
 from jensen.evaluation import evaluate, importance_pass
 from jensen.runs import Comparison, Run, Silent, compare, paired_difference
 from jensen.runs.comparing import as_csv, as_markdown, as_record
 from jensen.runs.comparing.budget import epochs_for
+from jensen.runs.comparing.comparison import _parts
 from jensen.runs.comparing.differences import holm
 from jensen.runs.comparing.plan import named
 from jensen.runs.comparing.sharing import alone, place
@@ -385,6 +386,68 @@ def test_an_interrupted_comparison_stops_and_goes_on(counts: Dataset, tmp_path: 
     assert not (tmp_path / "vae-seed-1").exists()
     whole = compare(counts, ["vae"], tmp_path / "whole", **ARGUMENTS)
     assert compare(counts, ["vae"], tmp_path, **ARGUMENTS).rows[0].nll == whole.rows[0].nll
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Ninety rows, each of which is another, on disk."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    x = (
+        np.arange(90 * 3, dtype=np.float32).reshape(90, 3) / 100
+        + np.random.default_rng(0).random((90, 3)) / 1000
+    )
+    for number, part in enumerate(np.split(x.astype(np.float32), (40, 60))):
+        np.save(folder / f"{number}.npy", part)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "sizes"),
+    [(0.1, 0.2, (65, 7, 18)), (None, 0.2, (72, 0, 18)), (0.1, "given", (81, 9, 10))],
+)
+def test_data_on_disk_are_shared_out_once(
+    shards: Path, valid: float | None, test: float | str, sizes: tuple[int, int, int]
+) -> None:
+    data = stored(shards, block_rows=7)
+    other = made("real", n=10, shape=(3,))
+    train, checked, judged = _parts(data, valid, other if isinstance(test, str) else test, 3)
+    assert isinstance(train, Stored)
+    assert (len(train), 0 if checked is None else len(checked), len(judged)) == sizes
+    parts = [
+        train.load().x,
+        *([] if checked is None else [checked.x]),
+        *([] if test == "given" else [judged.x]),
+    ]
+    assert sorted(np.concatenate(parts)[:, 0].tolist()) == sorted(data.load().x[:, 0].tolist())
+    again = _parts(data, valid, other if isinstance(test, str) else test, 3)
+    assert np.array_equal(again[2].x, judged.x)
+
+
+def test_a_comparison_on_data_that_stay_on_disk(shards: Path, tmp_path: Path) -> None:
+    def run(**more: Any) -> Comparison:
+        return compare(
+            stored(shards), ["vae", "beta-vae"], tmp_path / "out", **{**ARGUMENTS, "seeds": 1, **more}
+        )
+
+    found = run()
+    assert [row.fits for row in found.rows] == [1, 1]
+    assert found.data["n"] == 65
+    assert Run.load(tmp_path / "out" / "vae-seed-0").about["stream"]["shards"] == 3
+    assert [row.nll for row in run().rows] == [row.nll for row in found.rows]
+    with pytest.raises(RunError, match=r"its data \(stream\) is .*asked for is None"):
+        compare(stored(shards).load(), ["vae"], tmp_path / "out", **{**ARGUMENTS, "seeds": 1})
+    # Models that are solved go through the data by blocks.
+    both = compare(
+        stored(shards),
+        ["vae", "ppca"],
+        tmp_path / "both",
+        seeds=1,
+        epochs=1,
+        samples=5,
+        options={"latent_dim": 2},
+    )
+    assert {row.label: row.fits for row in both.rows} == {"vae": 1, "ppca": 1}
 
 
 def test_fits_know_nothing_of_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ import torch
 from conftest import made
 from jensen.data import Dataset, Schema, from_array, split
 from jensen.errors import ConfigError, DataError, FitError, RunError, ShapeError
-from jensen.runs import Run, Silent, fit
+from jensen.runs import Run, Silent, fit, keeping
 from jensen.runs.run import read_metrics
+from jensen.runs.storage import read_json, read_state, write_json, write_state
 
 EPOCHS = 6
 OPTIONS = {"epochs": EPOCHS, "latent_dim": 2, "hidden": 6, "batch_size": 16}
@@ -182,6 +183,15 @@ def test_resuming_another_fit_says_what_differs(tmp_path: Path, change: dict[str
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize(("layout", "which"), [(1, "an older"), (99, "a newer")])
+def test_resuming_what_another_version_wrote(tmp_path: Path, layout: int, which: str) -> None:
+    fit(dataset_of("real"), options=OPTIONS, folder=tmp_path, watcher=Interrupter(2))
+    content = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", {**content, "format": layout})
+    with pytest.raises(RunError, match=f"has layout {layout}, that of {which} jensen"):
+        fit(dataset_of("real"), options=OPTIONS, folder=tmp_path, resume=True)
+
+
 def test_other_validation_data_are_noticed(tmp_path: Path) -> None:
     train, valid = split(made("real", n=50, shape=(3,)), 0.2)
     fit(train, options=OPTIONS, valid=valid, folder=tmp_path, watcher=Interrupter(2))
@@ -231,6 +241,59 @@ def test_killed_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wr
     assert_same_fit(resumed, fit(dataset, options=options, valid=0.2))
 
 
+def killed(folder: Path, write: int, moment: str) -> None:
+    """A fit in a process that kills itself within one of its writes."""
+    process = os.fork()
+    if process:
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+        return
+    try:
+        keeping.SAVE_EVERY = keeping.SAVE_WITHIN = 0.0
+        writes, flush, rename = [0], os.fsync, Path.replace
+
+        def end(now: str) -> None:
+            if writes[0] == write and now == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def fsync(descriptor: int) -> None:
+            writes[0] += 1
+            end("written")
+            flush(descriptor)
+            end("flushed")
+
+        def replace(path: Path, target: Path) -> Path:
+            found = rename(path, target)
+            end("renamed")
+            return found
+
+        os.fsync, Path.replace = fsync, replace
+        fit(dataset_of("real"), options={**OPTIONS, "epochs": 3}, valid=0.2, folder=folder)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("moment", ["written", "flushed", "renamed"])
+def test_killed_within_a_write(tmp_path: Path, moment: str) -> None:
+    """Between writing, flushing and renaming, by SIGKILL, after which nothing tidies up."""
+    whole = fit(dataset_of("real"), options={**OPTIONS, "epochs": 3}, valid=0.2)
+    # 3 writes to begin with; 3 after each step: state, its copy for people, weights.
+    for write in (2, 3, 4, 5, 9):
+        folder = tmp_path / f"{write}"
+        killed(folder, write, moment)
+        left = [path.name for path in folder.iterdir() if path.name.startswith(".") and path.name != ".lock"]
+        assert len(left) == (moment != "renamed"), left
+        if (folder / "config.json").exists():
+            Run.load(folder)
+        else:
+            assert write <= 3
+        resumed = fit(
+            dataset_of("real"), options={**OPTIONS, "epochs": 3}, valid=0.2, folder=folder, resume=True
+        )
+        assert_same_fit(resumed, whole)
+        assert not [path for path in folder.iterdir() if path.name.startswith(".") and path.name != ".lock"]
+
+
 KILLED = """
 import os, signal, sys
 import torch
@@ -277,6 +340,20 @@ def test_a_damaged_resume_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RunError, match=r"resume\.safetensors is damaged"):
         fit(dataset, options=OPTIONS, folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("lacks", ["records", "optimiser", "tensor"])
+def test_the_state_of_another_kind_of_fit_is_refused(tmp_path: Path, lacks: str) -> None:
+    """As one that another version wrote, whose layout of the folder was the same."""
+    fit(dataset_of("real"), options=OPTIONS, folder=tmp_path, watcher=Interrupter(2))
+    state = read_state(tmp_path / "resume")
+    if lacks == "tensor":
+        state["average"][0] = torch.zeros(77)
+    else:
+        del state[lacks]
+    write_state(tmp_path / "resume", state)
+    with pytest.raises(RunError, match=r"resume\.safetensors doesn't hold the state of this fit .*fit again"):
+        fit(dataset_of("real"), options=OPTIONS, folder=tmp_path, resume=True)
 
 
 class Spoiler(Silent):

@@ -13,6 +13,7 @@ from conftest import made
 from jensen.errors import ConfigError
 from jensen.runs import LOGGERS, Run, Several, Silent, fit
 from jensen.runs.loggers import Logger, MLflow, TensorBoard
+from jensen.runs.loggers.logger import values
 
 OPTIONS = {"epochs": 4, "latent_dim": 2, "hidden": 6, "batch_size": 16}
 STEPS = 3
@@ -164,3 +165,15 @@ def test_mlflow_goes_on_with_the_same_run(tmp_path: Path) -> None:
     assert found.data.params["latent_dim"] == "2"
     assert found.data.params["recipe"] == "vae"
     assert [(p.step, p.value) for p in points] == [(r["epoch"], r["train"]["elbo"]) for r in run.history]
+
+
+def test_of_one_validation_datum_there_is_no_standard_error(tmp_path: Path) -> None:
+    """Whether an epoch is told as it comes or from the history of a fit that is resumed."""
+    recorder = Recorder()
+    run = fit(made("real", n=20, shape=(3,)), options=OPTIONS, valid=0.05, folder=tmp_path, watcher=recorder)
+    told = [details[1] for what, *details in recorder.calls if what == "log"]
+    assert len(told) == 4
+    for mine, record in zip(told, run.history, strict=True):
+        assert "valid/elbo" in mine
+        assert "valid/standard_error" not in mine
+        assert values(record) == pytest.approx(mine)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jensen.data import from_array, load, split, stored, write
+from jensen.data import Stored, from_array, load, split, stored, write
 from jensen.errors import ConfigError, DataError, RunError
 from jensen.evaluation import evaluate
 from jensen.runs import Run, Silent, compare, fit, prepared, snapshot
@@ -80,16 +80,58 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         fit(DATASET, "ppca", device="cpu")
 
 
-def test_data_on_disk_are_judged_by_blocks_and_not_fitted(tmp_path: Path) -> None:
-    write(tmp_path / "x.npy", X.astype(np.float32))
-    on_disk = stored(tmp_path / "x.npy", block_rows=16)
-    with pytest.raises(DataError, match="load it"):
-        fit(on_disk, "ppca")
-    run = fit(load(tmp_path / "x.npy", exact=True), "ppca")
-    whole = evaluate(run.model, run.prepare(on_disk.load()))
-    by_parts = evaluate(run.model, prepared(run, on_disk))
-    assert by_parts == pytest.approx(whole, rel=1e-12)
-    assert whole["elbo"] == pytest.approx(run.history[-1]["train"]["elbo"], rel=1e-9)
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Stored:
+    """Shards whose float32 cells are those of the array below."""
+    for number, rows in enumerate((slice(0, 41), slice(41, 90), slice(90, None))):
+        write(tmp_path / f"{number}.npy", WIDE[rows])
+    return stored(tmp_path, block_rows=16)
+
+
+WIDE = (np.random.default_rng(1).normal(size=(150, 3)) @ np.random.default_rng(2).normal(size=(3, 6))).astype(
+    np.float32
+) + np.random.default_rng(3).normal(size=(150, 6)).astype(np.float32)
+STREAMED = {
+    "closed form": ("ppca", {}),
+    "laplace": ("ppca", {"latent_dim": "laplace"}),
+    "EM": ("ppca", {"solver": "em", "epochs": 5}),
+    "gradient": ("ppca", {"solver": "gradient", "epochs": 5}),
+    "factors": ("factor-analysis", {"epochs": 5}),
+    "CAVI": ("mixture", {"epochs": 5}),
+    "EM of a mixture": ("mixture", {"solver": "em", "epochs": 5}),
+}
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_data_on_disk_are_fitted_to_the_same_numbers(on_disk: Stored, name: str) -> None:
+    recipe, options = STREAMED[name]
+    streamed, whole = (fit(data, recipe, options, seed=1) for data in (on_disk, from_array(WIDE, exact=True)))
+    assert [record["train"]["elbo"] for record in streamed.history] == pytest.approx(
+        [record["train"]["elbo"] for record in whole.history], rel=1e-9
+    )
+    assert streamed.about["stream"] is not None
+    by_parts = evaluate(streamed.model, prepared(streamed, on_disk))
+    assert by_parts["elbo"] == pytest.approx(
+        evaluate(whole.model, whole.prepare(on_disk.load()))["elbo"], rel=1e-6
+    )
+
+
+def test_minibatches_from_disk_climb_to_the_same_bound(on_disk: Stored) -> None:
+    options = {"components": 2, "batch_size": 32, "restarts": 2}
+    best = fit(on_disk, "mixture", options).history[-1]["train"]["elbo"]
+    found = fit(on_disk, "mixture", {**options, "solver": "stochastic", "epochs": 100})
+    assert best - 0.05 < found.history[-1]["train"]["elbo"] < best + 0.02
+
+
+def test_what_needs_all_data_says_so(on_disk: Stored, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no-stream"):
+        fit(on_disk, "hmm")
+    with pytest.raises(DataError, match="no-stream"):
+        fit(on_disk, "ppca", {"latent_dim": "held-out"})
+    write(tmp_path / "wide" / "x.npy", np.ascontiguousarray(WIDE.T))
+    with pytest.raises(DataError, match="solver='em'"):
+        fit(stored(tmp_path / "wide"), "ppca")
+    assert fit(stored(tmp_path / "wide"), "ppca", {"solver": "em", "epochs": 3}).history[-1]["epoch"] == 3
 
 
 def test_shards_keep_their_missing_cells(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jensen
+from conftest import made
 from jensen.errors import RunError
+from jensen.report import write
+from jensen.runs import Run, fit
 from jensen.runs.storage import (
     flatten,
     read_json,
@@ -23,6 +26,7 @@ from jensen.runs.storage import (
     write_state,
     write_tensors,
 )
+from runs.test_fitting import Interrupter
 
 DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int64, torch.bool)
 TENSORS = st.builds(
@@ -33,7 +37,7 @@ TENSORS = st.builds(
 )
 # Paths are made of names with "/", and text made of digits stands for a number.
 NAMES = st.text(st.characters(exclude_characters="/", codec="utf-8")).filter(
-    lambda name: name != "tensor" and not name.isdigit()
+    lambda name: name not in ("tensor", "number") and not name.isdigit()
 )
 TREES = st.recursive(
     TENSORS
@@ -86,6 +90,45 @@ def test_state_comes_back_from_the_disk(tmp_path: Path) -> None:
     write_state(tmp_path / "resume", state)
     assert_same(read_state(tmp_path / "resume"), state)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["resume.json", "resume.safetensors"]
+
+
+def strictly(text: str) -> object:
+    """JSON without the words for numbers that only Python knows."""
+
+    def refuse(word: str) -> float:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_json_is_that_of_the_standard(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": [math.nan, 1.5, {"b": -math.inf}]})
+    assert strictly((tmp_path / "a.json").read_text(encoding="utf8")) == {"a": [None, 1.5, {"b": None}]}
+    write_state(tmp_path / "state", {"best": -math.inf, "worst": math.inf})
+    assert strictly((tmp_path / "state.json").read_text(encoding="utf8"))
+    assert read_state(tmp_path / "state") == {"best": -math.inf, "worst": math.inf}
+
+
+def test_every_file_of_a_run_is_strict_json_where_one_datum_is_validated(tmp_path: Path) -> None:
+    """There is no standard error of one datum, and no best bound before the first validation."""
+    folder = tmp_path / "run"
+    data = made("real", n=20, shape=(3,))
+    options = {"epochs": 2, "latent_dim": 2, "hidden": 4, "batch_size": 10}
+    fit(data, options=options, valid=0.05, folder=folder, watcher=Interrupter(1))
+    for number, resume in enumerate((False, True)):
+        run = (
+            fit(data, options=options, valid=0.05, folder=folder, resume=True) if resume else Run.load(folder)
+        )
+        run.add_evaluation({"data": "one", "nll": 1.5, "nll_test_standard_error": math.nan})
+        for name in ("config", "resume", "status", "evaluations"):
+            assert strictly((folder / f"{name}.json").read_text(encoding="utf8")), (name, number)
+        for line in (folder / "metrics.jsonl").read_text(encoding="utf8").splitlines():
+            assert strictly(line)
+        assert run.evaluations == Run.load(folder).evaluations
+    assert run.history == Run.load(folder).history
+    assert run.history[-1]["valid"]["standard_error"] is None
+    run.evaluations = []
+    write(run, data)
 
 
 def test_state_does_not_need_the_json_beside_it(tmp_path: Path) -> None:

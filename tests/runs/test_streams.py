@@ -13,8 +13,8 @@ from jensen.data import Stored, stored
 from jensen.errors import DataError, JensenError, RunError, ShapeError, SupportError
 from jensen.evaluation import evaluate, posterior_means
 from jensen.runs import Run, Silent, default_fraction, fit, prepared, was_streamed
-from jensen.runs.streams import in_memory
-from jensen.training import streams
+from jensen.runs.streams import batches, in_memory
+from jensen.training import Alone, streams
 from runs.test_fitting import OPTIONS, Interrupter, assert_same_fit
 
 N = 100
@@ -218,6 +218,20 @@ def test_too_few_and_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(DataError, match=r"50 data of x to validate on don't fit into memory.*--valid 0.01"):
         fit(data(), options=OPTIONS, valid=0.5)
     assert len(in_memory(data().split(0.1)[1])) == 10
+
+
+def test_data_too_large_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(tensor: torch.Tensor, *where: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    dataset = made("real", n=20, shape=(3,))
+    with monkeypatch.context() as changed:
+        changed.setattr(torch.Tensor, "to", full)
+        with pytest.raises(
+            DataError, match=r"20 data of real, 2\.4e-07 GB, don't fit into the GPU's.*--stream"
+        ):
+            batches(dataset, 5, 0, Alone(torch.device("cpu")))
+    assert len(batches(dataset, 5, 0, Alone(torch.device("cpu")))) == 4
 
 
 def test_how_much_is_held_out_by_default() -> None:

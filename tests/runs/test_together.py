@@ -6,14 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from conftest import made
-from jensen.errors import ConfigError, RunError
+from jensen.errors import ConfigError, DataError, RunError
 from jensen.runs import Run, Silent, fit
+from jensen.runs.storage import read_state
 
 SOURCE = Path(__file__).parents[2] / "src"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -21,40 +25,59 @@ OPTIONS = {"epochs": 4, "latent_dim": 2, "hidden": 6, "batch_size": 16}
 
 SHARED = """
 import os, signal, sys, time
+from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from conftest import made
-from jensen.runs import Silent, fit, keeping
+from jensen.runs import Silent, fit, fitting, keeping
 from jensen.training import loop
 
-keeping.SAVE_EVERY = 0.0
-folder, dies = sys.argv[1], int(sys.argv[2])
+# Saved after every third step too, as where steps are long.
+keeping.SAVE_EVERY = keeping.SAVE_WITHIN = 0.0
+loop.AT_ONCE = 3
+folder, dies, n, pause = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+folder.with_suffix(".pid" + os.environ["RANK"]).write_text(str(os.getpid()))
 
 class Training(loop.Training):
     def _set_rate(self, rate):
+        time.sleep(pause)
         if self.step == dies and self.engine.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return super()._set_rate(rate)
 
-from jensen.runs import fitting
 fitting.Training = Training
-fit(made("binary", n=51, shape=(3,)), options={"epochs": 4, "latent_dim": 2, "hidden": 6, "batch_size": 16},
-    valid=0.2, folder=folder, resume=True, device="cpu")
+options = {"epochs": 4, "latent_dim": 2, "hidden": 6, "batch_size": 16}
+fit(made("binary", n=n, shape=(3,)), options=options, valid=0.2, folder=folder, resume=True, device="cpu")
 """
 
 
-def two_processes(folder: Path, dies: int = -1) -> subprocess.CompletedProcess[str]:
+def started(folder: Path, dies: int = -1, n: int = 51, pause: float = 0.0) -> subprocess.Popen[str]:
+    """A fit by two processes in the folder, or what is left of it; the second one may die at a step."""
     tests = Path(__file__).parents[1]
     script = folder.parent / "shared.py"
     script.write_text(SHARED)
-    return subprocess.run(
-        [*TORCHRUN, str(script), str(folder), str(dies)],
+    return subprocess.Popen(
+        [*TORCHRUN, str(script), str(folder), str(dies), str(n), str(pause)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tests}{os.pathsep}{SOURCE}"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
+        start_new_session=True,
     )
+
+
+def two_processes(folder: Path, dies: int = -1, n: int = 51) -> subprocess.CompletedProcess[str]:
+    process = started(folder, dies, n)
+    printed, complaints = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, printed, complaints)
+
+
+def until(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 100
+    while not found():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def outcome(folder: Path) -> list[dict[str, Any]]:
@@ -98,6 +121,124 @@ def test_two_processes_give_what_one_gives_and_go_on_after_a_death(tmp_path: Pat
         fit(
             made("binary", n=51, shape=(3,)), options=OPTIONS, valid=0.2, folder=tmp_path / "two", resume=True
         )
+
+
+@pytest.mark.slow
+def test_two_processes_killed_at_random_moments_end_like_two_that_were_not(tmp_path: Path) -> None:
+    """One of them, the other, and both; in the middle of an epoch and of a write too."""
+    n, folder = 300, tmp_path / "killed"
+    assert two_processes(tmp_path / "whole", n=n).returncode == 0
+    generator, kills = np.random.default_rng(0), 0
+    for victims in ((0,), (1,), (0, 1)):
+        process = started(folder, n=n, pause=0.02)
+        before = 0 if not (folder / "metrics.jsonl").exists() else len(outcome(folder))
+        begun = before + 1
+        until(
+            lambda begun=begun: (folder / "metrics.jsonl").exists() and len(outcome(folder)) >= begun, process
+        )
+        time.sleep(float(generator.uniform(0.0, 0.3)))
+        for rank in victims:
+            os.kill(int(folder.with_suffix(f".pid{rank}").read_text()), signal.SIGKILL)
+        process.communicate(timeout=100)
+        assert process.returncode != 0
+        kills += 1
+        Run.load(folder)
+    assert kills == 3
+    resumed = two_processes(folder, n=n)
+    assert resumed.returncode == 0, resumed.stderr
+    assert outcome(folder) == outcome(tmp_path / "whole")
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_control_c_stops_two_processes_after_the_same_step(tmp_path: Path) -> None:
+    n, folder = 300, tmp_path / "stopped"
+    assert two_processes(tmp_path / "whole", n=n).returncode == 0
+    process = started(folder, n=n, pause=0.05)
+    until((folder / "metrics.jsonl").exists, process)
+    time.sleep(0.1)
+    # As a terminal does.
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=100)
+    stopped = outcome(folder)[-1]
+    assert stopped["status"] == "interrupted"
+    assert stopped["step"] % 10 == 0
+    assert stopped["step"] < 60
+    resumed = two_processes(folder, n=n)
+    assert resumed.returncode == 0, resumed.stderr
+    assert outcome(folder) == outcome(tmp_path / "whole")
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_processes_that_were_asked_for_other_fits_do_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """As where one of them found less memory free, and reads from disk what the others hold in memory."""
+    from jensen.runs import fitting
+    from jensen.training import Alone, resolve
+
+    totals: list[float] = []
+
+    class First(Alone):
+        def total(self, values: torch.Tensor) -> torch.Tensor:
+            totals.append(float(values) if values.ndim == 0 else 0.0)
+            return values + (values if same or len(totals) > 1 else values + 1)
+
+    def first_of_two(device: str) -> First:
+        engine = First(resolve(device))
+        engine.world_size = 2
+        return engine
+
+    monkeypatch.setattr(fitting, "start_engine", first_of_two)
+    dataset = made("binary", n=50, shape=(3,))
+    if same:
+        assert fit(dataset, options=OPTIONS).history[-1]["status"] == "finished"
+    else:
+        with pytest.raises(
+            ConfigError, match=r"process 0 of 2 .* 50 data of binary .*held in memory; start all"
+        ):
+            fit(dataset, options=OPTIONS, folder=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    assert 0 < totals[0] < 2**32
+
+
+def test_of_several_processes_the_first_keeps_nothing_that_it_knows_a_part_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where data go away in the middle of an epoch, what the others have recorded of it is not here."""
+    from jensen.runs import fitting
+    from jensen.training import Alone, resolve
+
+    class First(Alone):
+        def total(self, values: torch.Tensor) -> torch.Tensor:
+            return 2 * values
+
+    def first_of_two(device: str) -> First:
+        engine = First(resolve(device))
+        engine.world_size = 2
+        return engine
+
+    monkeypatch.setattr(fitting, "start_engine", first_of_two)
+    steps: list[int] = []
+
+    class Remover(Silent):
+        def step(self, data: int) -> None:
+            steps.append(data)
+            if len(steps) == 5:
+                raise DataError("x.npy can't be read any more")
+
+    with pytest.raises(DataError, match=r"x\.npy"):
+        fit(made("binary", n=51, shape=(3,)), options=OPTIONS, valid=0.2, folder=tmp_path, watcher=Remover())
+    assert not (tmp_path / "resume.safetensors").exists()
+    monkeypatch.undo()
+    steps.clear()
+    alone = tmp_path / "alone"
+    with pytest.raises(DataError, match=r"x\.npy"):
+        fit(made("binary", n=51, shape=(3,)), options=OPTIONS, valid=0.2, folder=alone, watcher=Remover())
+    assert read_state(alone / "resume")["step"] == 5
 
 
 def test_a_run_that_is_being_fitted_is_locked(tmp_path: Path) -> None:

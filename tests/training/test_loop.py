@@ -246,6 +246,18 @@ def test_the_end_of_an_epoch_is_where_they_are_noticed_at_the_latest(monkeypatch
     assert fit.step == 60
 
 
+def test_they_are_counted_across_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "PERSISTENT", 1000)
+    fit = training(Regression(broken=range(1, 10_000)), epochs=50)
+    fit.on_step = lambda n: signal.raise_signal(signal.SIGINT) if fit.step == 31 else None
+    finish(fit)
+    resumed = training(Regression(broken=range(1, 10_000)), epochs=50)
+    resumed.load_state_dict(copy.deepcopy(fit.state_dict()))
+    with pytest.raises(FitError, match="for 71 steps in a row"):
+        finish(resumed)
+    assert resumed.step == 72
+
+
 def test_a_short_fit_bears_a_few_such_steps() -> None:
     finish(training(Regression(broken={10, 11}), epochs=1))
     with pytest.raises(FitError):

@@ -39,3 +39,15 @@ def test_going_on_from_a_kept_state_changes_no_bit(kept: int) -> None:
     for record in steps(257)[kept:]:
         second.add(record)
     assert second.means() == whole.means()
+
+
+@pytest.mark.parametrize("looks", [(1,), (47,), (99, 100), (30, 31, 130)])
+def test_looking_in_between_changes_no_bit(looks: tuple[int, ...]) -> None:
+    """As when a fit is interrupted and gone on with; here the sums have more digits than float64 holds."""
+    whole, often = Records(), Records()
+    for number, record in enumerate(steps(257)):
+        for records in (whole, often):
+            records.add({name: value.double().exp() ** 5 for name, value in record.items()})
+        if number in looks:
+            often.means()
+    assert often.means() == whole.means()

@@ -8,7 +8,7 @@ from torch import Tensor
 from jensen.bounds import VariationalObjective
 from jensen.training import ArrayBatches, Progress, Settings, Training
 from jensen.training.step import WARM, CapturedStep, Step
-from jensen.training.threads import SMALL, chosen, threads
+from jensen.training.threads import SMALL, chosen, operations, threads
 from training.examples import Regression, data, settings, training, weights
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -157,9 +157,9 @@ def test_objectives_say_when_they_are_steady() -> None:
 
 
 def test_small_models_get_one_thread_unless_told_otherwise() -> None:
-    assert chosen(None, 1000, 100) == 1
-    assert chosen(None, int(SMALL), 100) == torch.get_num_threads()
-    assert chosen(2, 1000, 100) == 2
+    assert chosen(None, operations(1000, 100)) == 1
+    assert chosen(None, operations(int(SMALL), 100)) == torch.get_num_threads()
+    assert chosen(2, operations(1000, 100)) == 2
     seen: list[int] = []
     fit = training(epochs=1, threads=2, on_step=lambda data: seen.append(torch.get_num_threads()))
     before = torch.get_num_threads()

@@ -40,10 +40,9 @@ def fit(
     """Fits a recipe to data and keeps it in a folder."""
     exact = RECIPES[model].solve is not None
     extra = loggers(logs)
-    if exact:
-        train = whole(data, "train", target, stream)
-    else:
-        train = obtain(data, "train", target, was_streamed(out) if resume and stream is None else stream)
+    if resume and stream is None:
+        stream = was_streamed(out)
+    train = obtain(data, "train", target, stream, exact=exact)
     with FitBar() as bar:
         run = runs.fit(
             train,
@@ -71,7 +70,8 @@ def fit(
     }
     checked = [record["valid"] for record in run.history if record["valid"] is not None]
     if checked:
-        result["best_valid_elbo"] = max(record["elbo"] for record in checked)
+        bounds = [record["elbo"] for record in checked if record["elbo"] is not None]
+        result["best_valid_elbo"] = max(bounds, default=None)
         result["valid_standard_error"] = checked[-1]["standard_error"]
     show(result, as_json, "fit")
     return run
@@ -211,7 +211,7 @@ def impute(
     """Writes data whose missing cells hold their conditional means; observed cells stay as they are."""
     run = Run.load(folder, device)
     _needs(run, "impute", "conditional means of missing cells")
-    x = run.prepare(whole(data, "test", target, None), seed)
+    x = run.prepare(load(data, "test", target=target, exact=True), seed)
     missing = int(x.isnan().sum())
     _write(out, [run.model.impute(x)], len(x), as_json, columns=run.schema.columns, missing_cells=missing)
 
@@ -288,18 +288,6 @@ def obtain(
         return stored(data, target=target, on_data=count)
 
 
-def whole(data: str, split: str, target: str | int | None, stream: bool | None) -> Dataset:
-    """The data of a command that needs all of them in memory, with missing cells as NaN; see ``obtain``.
-
-    Raises:
-        ConfigError: If they should be left on disk.
-        DataError: If the data can't be used.
-    """
-    if stream:
-        raise ConfigError("exact models are solved with all data in memory; leave --stream out")
-    return load(data, split, target=target, exact=True)
-
-
 def _open(
     folder: Path, data: str, target: str | int | None, device: str, stream: bool | None
 ) -> tuple[Run, Dataset | Stored]:
@@ -333,7 +321,7 @@ def validation(
     try:
         fraction = float(valid)
     except ValueError:
-        return whole(valid, "valid", target, None) if exact else obtain(valid, "valid", target, None)
+        return obtain(valid, "valid", target, None, exact=exact)
     if not 0 <= fraction < 1:
         raise ConfigError(f"--valid wants data, or a part of the data between 0 and 1; got {valid}")
     return fraction or None

@@ -292,6 +292,7 @@ def compare(
     samples: Annotated[
         int, typer.Option("--samples", help="Importance samples for each test datum.", min=1)
     ] = 1000,
+    stream: Stream = None,
     log: Log = None,
     target: Target = None,
     seed: Seed = 0,
@@ -313,6 +314,7 @@ def compare(
         test=test,
         samples=samples,
         logs=log or [],
+        stream=stream,
         target=column(target),
         seed=seed,
         device=device,

@@ -1,6 +1,5 @@
 """Compares models: reads the data, calls the library, prints the table."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,16 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jensen import runs
-from jensen.cli.actions import loggers, validation
+from jensen.cli.actions import loggers, obtain, validation
 from jensen.cli.progress import FitBar
-from jensen.data import KNOWN, Dataset, load
+from jensen.data import KNOWN, Dataset, Stored, load
 from jensen.errors import ConfigError
 from jensen.recipes import RECIPES
 from jensen.runs.comparing import tables
-from jensen.runs.comparing.plan import named
+from jensen.runs.comparing.plan import compared_stream, named
 from jensen.runs.comparing.sharing import place
+from jensen.runs.storage import strict_json
+from jensen.runs.streams import some_of
 
 _WIDE = 110
 """Characters from which all columns are shown; the files have them all."""
@@ -37,6 +38,7 @@ def compare(
     test: str | None,
     samples: int,
     logs: Sequence[str],
+    stream: bool | None,
     target: str | int | None,
     seed: int,
     device: str,
@@ -47,7 +49,8 @@ def compare(
     options, own = _sorted(settings, labels)
     loggers(logs)
     exact = all(RECIPES[recipe].solve is not None for recipe in labels.values())
-    train = load(data, target=target, exact=exact)
+    stream = compared_stream(out) if stream is None else stream
+    train = obtain(data, "train", target, stream, exact=exact)
 
     def watcher(label: str, one: int) -> runs.Watcher:
         return runs.Several(FitBar(f"{label}, seed {one}: "), *loggers(logs))
@@ -62,7 +65,7 @@ def compare(
         options=options,
         model_options=own,
         valid=validation(data, train, valid, target, exact=exact),
-        test=_test(data, test, target, exact=exact),
+        test=_test(data, train, test, target, exact=exact),
         samples=samples,
         seed=seed,
         device=device,
@@ -74,7 +77,7 @@ def compare(
 
     report = write_comparison(comparison)
     if as_json:
-        print(json.dumps({**tables.as_record(comparison), "report": str(report)}))
+        print(strict_json({**tables.as_record(comparison), "report": str(report)}))
         return
     show(comparison, Console())
     Console().print(f"tables: {out}/table.csv, .json, .md; report: {report}", highlight=False)
@@ -127,11 +130,15 @@ def _sorted(
     return options, own
 
 
-def _test(data: str, test: str | None, target: str | int | None, *, exact: bool) -> Dataset | float:
+def _test(
+    data: str, train: Dataset | Stored, test: str | None, target: str | int | None, *, exact: bool
+) -> Dataset | float:
     """The data to judge on: the known set's own, what was asked for, or a fifth."""
     if test is None:
         known = data.partition(":")[0]
-        return load(known, "test") if known in KNOWN and "test" in KNOWN[known].splits else 0.2
+        if known in KNOWN and "test" in KNOWN[known].splits:
+            return load(known, "test")
+        return some_of(len(train), 0.2, streamed=isinstance(train, Stored))
     try:
         fraction = float(test)
     except ValueError:

@@ -1,26 +1,8 @@
 """What a command prints: a table for people, or one JSON object."""
 
-import json
-import math
 import os
 from collections.abc import Mapping
 from typing import Any, cast
-
-
-def finite(value: Any) -> Any:
-    """The same with numbers that JSON doesn't know as None.
-
-    Example:
-        >>> finite({"a": [float("nan"), 1.0]})
-        {'a': [None, 1.0]}
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in cast("Mapping[Any, Any]", value).items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in cast("list[Any]", value)]
-    return value
 
 
 def show(result: Mapping[str, Any], as_json: bool, title: str = "") -> None:
@@ -34,7 +16,9 @@ def show(result: Mapping[str, Any], as_json: bool, title: str = "") -> None:
     if int(os.environ.get("RANK", "0")) > 0:
         return
     if as_json:
-        print(json.dumps(finite(result)))
+        from jensen.runs.storage import strict_json
+
+        print(strict_json(result))
         return
     from rich.console import Console
     from rich.table import Table

@@ -82,7 +82,8 @@ class FitBar:
             return
         numbers = f"elbo {epoch.train.get('elbo', math.nan):.2f}"
         if epoch.valid is not None:
-            numbers += f", valid {epoch.valid[0]:.2f} ± {epoch.valid[1]:.2f}"
+            numbers += f", valid {epoch.valid[0]:.2f}"
+            numbers += f" ± {epoch.valid[1]:.2f}" if math.isfinite(epoch.valid[1]) else ""
         numbers += f" nats, {epoch.rate:,.0f} data/s"
         if epoch.skipped:
             numbers += f", {epoch.skipped} steps skipped"

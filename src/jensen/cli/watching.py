@@ -1,6 +1,5 @@
 """How Runs are doing, live in a terminal; reads their files alone."""
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from jensen.cli.output import finite
 from jensen.cli.plotting import plot, sparkline
 from jensen.runs import Snapshot, find, snapshot
+from jensen.runs.storage import strict_json
 
 _WIDE = 100
 """Characters from which all columns are shown."""
@@ -56,7 +55,7 @@ def watch(folder: Path, *, once: bool, as_json: bool, console: Console | None = 
     seen = _look(folder)
     if as_json:
         single = (folder / "config.json").exists()
-        print(json.dumps(finite(described(seen[0]) if single else {"runs": [described(s) for s in seen]})))
+        print(strict_json(described(seen[0]) if single else {"runs": [described(s) for s in seen]}))
         return
     console = Console() if console is None else console
     if once or not console.is_terminal:

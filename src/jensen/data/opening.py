@@ -201,7 +201,8 @@ def _examined(data: Stored, form: Form, on_data: Callable[[int], None] | None) -
                 f"{shard.path} has a cell that is NaN, infinite or missing at "
                 f"{where(start + row, event, form.columns)} "
                 f"(counted from 0 in this file), the first of {count} in {data.place(number)}. "
-                "Fill these cells or drop their rows; data with missing cells come in a later version."
+                "Fill these cells or drop their rows; models that take missing cells read them into memory "
+                "(--no-stream)."
             )
         facts = facts.merged(facts_of(block))
         checksum = zlib.crc32(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data, checksum)

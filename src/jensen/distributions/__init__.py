@@ -16,6 +16,7 @@ from jensen.distributions.negative_binomial import NegativeBinomial
 from jensen.distributions.normal_gamma import NormalGamma
 from jensen.distributions.pinned import Pinned
 from jensen.distributions.rows import sample_common, select
+from jensen.distributions.triangular_normal import TriangularNormal
 
 __all__ = [
     "Bernoulli",
@@ -30,6 +31,7 @@ __all__ = [
     "NegativeBinomial",
     "NormalGamma",
     "Pinned",
+    "TriangularNormal",
     "closed_form_kl",
     "detached",
     "diagonal_normal",

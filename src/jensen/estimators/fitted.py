@@ -23,6 +23,7 @@ class ExactEstimator(DensityMixin, BaseEstimator, ABC):
     """Fitting, densities, draws and saving of models whose answers are exact; faces add what is their own."""
 
     recipe_name: str
+    least_data: int = 2
     random_state: Any
     run_: Run
     n_features_in_: int
@@ -108,7 +109,7 @@ class ExactEstimator(DensityMixin, BaseEstimator, ABC):
             dtype="numeric",
             allow_nd=True,
             ensure_all_finite="allow-nan",
-            ensure_min_samples=2 if reset else 1,
+            ensure_min_samples=self.least_data if reset else 1,
         )
         return cast(Array, checked)
 

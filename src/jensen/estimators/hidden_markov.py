@@ -46,6 +46,7 @@ class HiddenMarkovModel(ExactEstimator):
     """
 
     recipe_name = "hmm"
+    least_data = 1
     start_: Array
     transition_: Array
     means_: Array
@@ -115,7 +116,8 @@ class HiddenMarkovModel(ExactEstimator):
         given = X
         if isinstance(X, list | tuple):
             parts = [np.asarray(part) for part in cast("list[Any]", X)]
-            if all(part.ndim > 0 for part in parts) and len({part.shape for part in parts}) > 1:
+            ragged = len({part.shape for part in parts}) > 1 or any(part.size == 0 for part in parts)
+            if not parts or (ragged and all(part.ndim > 0 for part in parts)):
                 given = padded(parts)
                 if not reset and given.shape[1] < self.n_features_in_:
                     shape = (len(given), self.n_features_in_ - given.shape[1], *given.shape[2:])

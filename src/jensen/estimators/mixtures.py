@@ -46,8 +46,9 @@ class GaussianMixture(_Mixture):
 
     Args:
         n_components: Number of components K; with priors, those that aren't needed stay empty.
-        solver: "cavi", "gradient" (steps along the natural gradient of the same bound), "stochastic" (such steps on
-            minibatches), or "em" (maximum likelihood).
+        solver: "cavi", "gradient" (steps along the natural gradient of the same bound), "plain-gradient" (steps along
+            its gradient by means, then by log variances, as in the lecture; with covariance_type "unit" only),
+            "stochastic" (natural steps on minibatches), or "em" (maximum likelihood).
         covariance_type: "full", "diag", "spherical", "tied" (with "em" only), or "unit": known variance one, means
             from N(0, prior_scale^2), equal weights.
         weights: Prior of the weights: "dirichlet", "dirichlet-process", "uniform" (known, equal); "auto".
@@ -55,7 +56,7 @@ class GaussianMixture(_Mixture):
         prior_scale: See ``covariance_type``.
         mean_precision: How many data the prior of a mean counts for.
         freedom: Degrees of freedom of the prior of the precisions; None: the number of cells (1 for "diag").
-        n_init: Starts by k-means++, climbed at once; the best is kept.
+        n_init: Starts by k-means++, climbed at once; the best is kept (chosen on a part of more than 20,000 data).
         max_iter: Passes over the data at most.
         tol: Gain in nats a datum at which it stops.
         batch_size: Of "stochastic".
@@ -117,7 +118,7 @@ class GaussianMixture(_Mixture):
         """Fits the mixture.
 
         Args:
-            X: Data (n, ...); NaN where a cell is missing, with covariance_type "diag", "spherical" or "unit".
+            X: Data (n, ...); NaN where a cell is missing.
             y: Ignored.
 
         Returns:

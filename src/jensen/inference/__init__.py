@@ -1,36 +1,15 @@
 """Inference on a user's own log-joint, by variational families and by Markov chains, and on factor graphs."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from jensen.inference import mcmc
-from jensen.inference.factor_graph import (
-    CRITICAL_COUPLING,
-    LARGEST_TABLE,
-    BayesianNetwork,
-    BeliefPropagation,
-    Beliefs,
-    ConditionalTable,
-    Exact,
-    Factor,
-    FactorGraph,
-    Group,
-    MeanField,
-    TreeReweighted,
-    belief_propagation,
-    enumerated_log_z,
-    exact,
-    exact_log_z,
-    ising_grid,
-    ising_log_z,
-    mean_field,
-    onsager_log_z_per_spin,
-    onsager_magnetisation,
-    query,
-    torus_log_z,
-    tree_reweighted,
-    variational_free_energy,
-)
+from jensen.inference.fit import METHODS, Method, fit
+from jensen.inference.fitted import Fit
 from jensen.inference.parameters import (
     Parameter,
     cholesky_correlation,
+    discrete,
     interval,
     lower_bounded,
     ordered,
@@ -39,11 +18,42 @@ from jensen.inference.parameters import (
     real,
     simplex,
 )
+from jensen.inference.summary import Summary
 from jensen.inference.target import Target
+
+if TYPE_CHECKING:
+    from jensen.inference.factor_graph import (
+        CRITICAL_COUPLING,
+        LARGEST_TABLE,
+        BayesianNetwork,
+        BeliefPropagation,
+        Beliefs,
+        ConditionalTable,
+        Exact,
+        Factor,
+        FactorGraph,
+        Group,
+        MeanField,
+        TreeReweighted,
+        belief_propagation,
+        enumerated_log_z,
+        exact,
+        exact_log_z,
+        ising_grid,
+        ising_log_z,
+        mean_field,
+        onsager_log_z_per_spin,
+        onsager_magnetisation,
+        query,
+        torus_log_z,
+        tree_reweighted,
+        variational_free_energy,
+    )
 
 __all__ = [
     "CRITICAL_COUPLING",
     "LARGEST_TABLE",
+    "METHODS",
     "BayesianNetwork",
     "BeliefPropagation",
     "Beliefs",
@@ -51,16 +61,21 @@ __all__ = [
     "Exact",
     "Factor",
     "FactorGraph",
+    "Fit",
     "Group",
     "MeanField",
+    "Method",
     "Parameter",
+    "Summary",
     "Target",
     "TreeReweighted",
     "belief_propagation",
     "cholesky_correlation",
+    "discrete",
     "enumerated_log_z",
     "exact",
     "exact_log_z",
+    "fit",
     "interval",
     "ising_grid",
     "ising_log_z",
@@ -79,3 +94,10 @@ __all__ = [
     "tree_reweighted",
     "variational_free_energy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Factor graphs are loaded when they are first asked for: they bring scipy along."""
+    if name in __all__:
+        return getattr(import_module("jensen.inference.factor_graph"), name)
+    raise AttributeError(f"module 'jensen.inference' has no attribute '{name}'")

@@ -73,8 +73,15 @@ class Batched:
         record = self._recorded.setdefault(
             key, _Recording(self._with_gradient if gradient else self._only_value)
         )
-        with unvalidated():
-            return record(points, recordable=not self.loop)
+        try:
+            with unvalidated():
+                return record(points, recordable=not self.loop)
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+            # One matrix that has no Cholesky factor fails the whole call: halves find the point, which has no density.
+            if len(points) == 1:
+                return points.new_full((1,), -torch.inf), torch.zeros_like(points)
+            halves = [self._detached(half, gradient) for half in points.chunk(2)]
+            return torch.cat([half[0] for half in halves]), torch.cat([half[1] for half in halves])
 
     def _with_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         # A point's value depends on that point alone, so the sum's gradient holds every value's. (torch.func's own

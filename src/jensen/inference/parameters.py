@@ -24,7 +24,7 @@ from jensen.errors import ConfigError
 Parameters = Mapping[str, Tensor]
 """Values of parameters by their names."""
 
-Bound = float | Tensor | Callable[[Parameters], Tensor]
+Bound = int | float | Tensor | Callable[[Parameters], Tensor]
 """A number, a tensor that broadcasts to the parameter, or a function of the parameters named before it."""
 
 
@@ -37,12 +37,15 @@ class Parameter:
         shape: Of its value.
         unconstrained: Shape of the coordinates that it is made of, any real numbers.
         transform: Makes the bijection from coordinates to value out of the parameters named before.
+        states: Values that each number of a discrete parameter can take; zero for the others. A discrete parameter has
+            no coordinates.
     """
 
     support: str
     shape: tuple[int, ...]
     unconstrained: tuple[int, ...]
     transform: Callable[[Parameters], Transform] = field(repr=False)
+    states: int = 0
 
     @property
     def size(self) -> int:
@@ -242,3 +245,18 @@ def cholesky_correlation(size: int, *shape: int) -> Parameter:
     return Parameter(
         "cholesky-correlation", (*shape, size, size), coordinates, lambda before: CorrCholeskyTransform()
     )
+
+
+def discrete(states: int, *shape: int) -> Parameter:
+    """Numbers 0, 1, ..., states - 1, as integers; the target sums over all that its discrete parameters can be.
+
+    Args:
+        states: How many values each can take, at least 2.
+        *shape: Of the value; nothing for a single number.
+
+    Example:
+        >>> discrete(2, 3).states
+        2
+    """
+    shape = _vector(states, 2, "a discrete parameter", shape)
+    return Parameter("discrete", shape, (0,), lambda before: identity_transform, states)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from itertools import product
+from math import prod
 from typing import Any
 
 import torch
@@ -17,8 +18,11 @@ from jensen.seeding import seeded
 
 LogJoint = Callable[[dict[str, Tensor]], Tensor]
 
+LARGEST_SUM = 4096
+"""Configurations of discrete parameters that a target sums over."""
+
 STARTS = 20
-"""Attempts for each starting point, at shrinking distances from the origin."""
+"""Attempts for each starting point, the second half at shrinking distances from the origin."""
 
 
 class Target:
@@ -29,7 +33,8 @@ class Target:
 
     over coordinates u in R^dim. The log-joint is written for one value of each parameter; the log-Jacobian of the
     transforms is added here. With ``log_likelihood`` and ``data`` the target can be restricted to rows of the data,
-    whose part is then scaled by N/B (stochastic inference).
+    whose part is then scaled by N/B (stochastic inference). Discrete parameters have no coordinates: the density is
+    that of the others, summed over all configurations of these, and ``complete`` draws them given the others.
 
     Args:
         log_joint: From a dict of parameters to a scalar, nats. With ``log_likelihood``: the part without data.
@@ -39,7 +44,8 @@ class Target:
         loop: Evaluate points one after the other, for log-joints that vmap refuses.
 
     Raises:
-        ConfigError: If there is no parameter, something that isn't one, or only one of log_likelihood and data.
+        ConfigError: If there is no continuous parameter, something that isn't a parameter, only one of log_likelihood
+            and data, or too many configurations of discrete parameters.
         ShapeError: If data have differing numbers of rows.
 
     Example:
@@ -75,6 +81,11 @@ class Target:
         self.loop = loop
         self.scale = 1.0
         self.dim = sum(parameter.size for parameter in parameters.values())
+        if self.dim == 0:
+            raise ConfigError(
+                "a target needs at least one continuous parameter; for discrete ones alone use a FactorGraph"
+            )
+        self.configurations = _configurations(parameters)
         self._batched = Batched(self._one, loop=loop)
         self._checked: bool | str = False
 
@@ -135,18 +146,36 @@ class Target:
         self.check(gradient=True)
         return self._batched.values_and_gradients(self._points(points))
 
+    def complete(self, points: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
+        """Values of all parameters at unconstrained points (*batch, dim); discrete ones are drawn given the others.
+
+        Draws come from torch's generator.
+        """
+        values = self.constrain(points)
+        if self.configurations is None:
+            return values
+        flat = points.reshape(-1, self.dim)
+        with torch.no_grad(), unvalidated():
+            parts = [vmap(self._configured)(part).softmax(1) for part in flat.split(1000)]
+        chosen = (
+            torch.multinomial(torch.cat(parts), 1)[:, 0] if len(flat) else torch.zeros(0, dtype=torch.long)
+        )
+        for name, states in self.configurations.items():
+            values[name] = states[chosen].reshape(*points.shape[:-1], *states.shape[1:])
+        return {name: values[name] for name in self.parameters}
+
     def constrain(self, points: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
-        """Values of the parameters at unconstrained points (*batch, dim), each (*batch, *shape)."""
+        """Values of the continuous parameters at unconstrained points (*batch, dim), each (*batch, *shape)."""
         flat = points.reshape(-1, self.dim)
         with unvalidated():
             values: dict[str, Tensor] = vmap(lambda point: self._constrain(point)[0])(flat)
         return {name: value.reshape(*points.shape[:-1], *value.shape[1:]) for name, value in values.items()}
 
     def unconstrain(self, values: Mapping[str, Any]) -> Float[Tensor, "*batch dim"]:
-        """Unconstrained coordinates of values of all parameters.
+        """Unconstrained coordinates of values of all continuous parameters.
 
         Args:
-            values: Each (*batch, *shape).
+            values: Each (*batch, *shape); discrete ones are left out of account.
 
         Returns:
             (*batch, dim).
@@ -160,7 +189,7 @@ class Target:
             self.parameters[name]
         tensors: dict[str, Tensor] = {}
         batch: tuple[int, ...] | None = None
-        for name, parameter in self.parameters.items():
+        for name, parameter in self._continuous():
             if name not in values:
                 raise ConfigError(f"no value for the parameter '{name}'")
             value = torch.as_tensor(values[name], dtype=torch.float64)
@@ -198,11 +227,14 @@ class Target:
             wrong = ~torch.isfinite(values)
             if not wrong.any():
                 return points
-            points = torch.where(wrong[:, None], draws[attempt] * 0.7**attempt, points)
+            nearer = 0.7 ** max(0, attempt - STARTS // 2)
+            points = torch.where(wrong[:, None], nearer * draws[attempt], points)
             values = self.plain_log_prob(points)
-        if torch.isfinite(values).all():
-            return points
-        value = float(values[~torch.isfinite(values)][0])
+        finite = torch.isfinite(values)
+        if finite.any():
+            # Copies of points that were found, for those that were not.
+            return points[finite][torch.arange(n) % int(finite.sum())]
+        value = float(values[0])
         raise FitError(
             f"the log-joint is {value} at every starting point that was tried, within 2 of the origin of the "
             "unconstrained coordinates: give init, a dict with a value of each parameter where it is finite, or look "
@@ -253,7 +285,8 @@ class Target:
         with unvalidated(), torch.enable_grad():
             values, _ = self._constrain(point)
             leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
-            result = self._log_density(leaves)
+            first = {name: states[0] for name, states in (self.configurations or {}).items()}
+            result = self._log_density({**leaves, **first})
         if gradient:
             self._examine(result, leaves)
         self._checked = "gradient" if gradient else True
@@ -289,7 +322,7 @@ class Target:
         """Where each parameter's coordinates are among all of them."""
         found: dict[str, slice] = {}
         start = 0
-        for name, parameter in self.parameters.items():
+        for name, parameter in self._continuous():
             found[name] = slice(start, start + parameter.size)
             start += parameter.size
         return found
@@ -298,16 +331,14 @@ class Target:
         values: dict[str, Tensor] = {}
         jacobian = point.new_zeros(())
         start = 0
-        for name, parameter in self.parameters.items():
+        for name, parameter in self._continuous():
             values[name], log_det = parameter.constrain(point[start : start + parameter.size], values)
             jacobian = jacobian + log_det
             start += parameter.size
         return values, jacobian
 
     def _unconstrain(self, values: dict[str, Tensor]) -> Tensor:
-        return torch.cat(
-            [parameter.inverse(values[name], values) for name, parameter in self.parameters.items()]
-        )
+        return torch.cat([parameter.inverse(values[name], values) for name, parameter in self._continuous()])
 
     def _supported(self, points: Tensor, values: dict[str, Tensor]) -> None:
         back = self.constrain(torch.nan_to_num(points))
@@ -321,8 +352,18 @@ class Target:
                 )
 
     def _one(self, point: Tensor) -> Tensor:
+        if self.configurations is not None:
+            return self._configured(point).logsumexp(0)
         values, jacobian = self._constrain(point)
         return self._log_density(values) + jacobian
+
+    def _configured(self, point: Tensor) -> Tensor:
+        """The log-density at a point with each configuration of the discrete parameters."""
+        values, jacobian = self._constrain(point)
+        return vmap(lambda states: self._log_density({**values, **states}))(self.configurations) + jacobian
+
+    def _continuous(self) -> list[tuple[str, Parameter]]:
+        return [(name, parameter) for name, parameter in self.parameters.items() if not parameter.states]
 
     def _log_density(self, values: dict[str, Tensor]) -> Tensor:
         result = _scalar(self.log_joint(values))
@@ -340,6 +381,26 @@ class Target:
         if points.ndim != 2 or points.shape[1] != self.dim:
             raise ShapeError(f"points have shape (n, {self.dim}), got {tuple(points.shape)}")
         return points.double()
+
+
+def _configurations(parameters: Mapping[str, Parameter]) -> dict[str, Tensor] | None:
+    """Every joint value of the discrete parameters, each (configurations, *shape); None if there are none."""
+    discrete = {name: parameter for name, parameter in parameters.items() if parameter.states}
+    if not discrete:
+        return None
+    total = prod(parameter.states ** prod(parameter.shape) for parameter in discrete.values())
+    if total > LARGEST_SUM:
+        raise ConfigError(
+            f"the discrete parameters {', '.join(discrete)} have {total} configurations together, more than "
+            f"{LARGEST_SUM}: sum those of each datum in the log-joint itself (logsumexp)"
+        )
+    ranges = [torch.arange(p.states) for p in discrete.values() for _ in range(prod(p.shape))]
+    table = torch.cartesian_prod(*ranges).reshape(total, -1)
+    parts = table.split([prod(parameter.shape) for parameter in discrete.values()], 1)
+    return {
+        name: part.reshape(total, *parameter.shape)
+        for (name, parameter), part in zip(discrete.items(), parts, strict=True)
+    }
 
 
 def _rows(data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

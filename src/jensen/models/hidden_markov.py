@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from jensen.errors import DataError, ShapeError
-from jensen.models.families import CategoricalSymbol, Dirichlet, Family, Weights
+from jensen.errors import ShapeError
+from jensen.models.families import CategoricalSymbol, Dirichlet, Family, Weights, scored
 from jensen.models.forward_backward import Smoothed, forward_backward, viterbi
 from jensen.models.progress import Iteration
-from jensen.models.rows import Rows, columns
+from jensen.models.rows import Columns, Rows, columns, covariance
 from jensen.models.sequences import Batch, Sequences
 from jensen.models.starting import centres, nearest_centre
 
@@ -181,15 +180,8 @@ def fit_hidden_markov(
     """
     rows = Rows(sequences.steps())
     spread = columns(rows)
-    if spread.missing and not model.emissions.takes_missing:
-        raise DataError(
-            "single cells of some times are missing; emissions with full covariances need all or none of them. "
-            "Choose covariance='diag' (covariance_type='diag' of an estimator)"
-        )
-    covariance = None
-    if not model.emissions.takes_missing:
-        covariance = torch.from_numpy(np.atleast_2d(np.cov(rows.array.T, bias=True)))
-    model.emissions.prepare(spread, covariance)
+    needed = model.emissions.needs_covariance
+    model.emissions.prepare(spread, covariance(rows, spread) if needed else None)
     start = _labels(model, rows, spread, generator)
     best = (-torch.inf, None)
     if restarts > 1:
@@ -229,8 +221,8 @@ def _pass(model: HiddenMarkov, sequences: Sequences, state: State) -> tuple[floa
     for batch in sequences.batches(model.count):
         steps, size, d = batch.x.shape
         seen = None if batch.observed is None else batch.observed.reshape(-1, d)
-        features = model.emissions.features(batch.x.reshape(-1, d), seen)
-        emission = (features.T @ coefficients.T).reshape(steps, size, -1)
+        given = scored(model.emissions, coefficients, batch.x.reshape(-1, d), seen)
+        emission = given.logits.T.reshape(steps, size, -1)
         if not bool(batch.present.all()):
             emission = torch.where(batch.present[..., None], emission, 0.0)
         smoothed = forward_backward(log_start, log_transition, emission, batch.lengths)
@@ -240,31 +232,32 @@ def _pass(model: HiddenMarkov, sequences: Sequences, state: State) -> tuple[floa
         new[2] += smoothed.transitions
         if not bool(batch.present.all()):
             shares = shares * batch.present[..., None]
-        new[0] += shares.reshape(-1, model.count).T @ features.T
+        new[0] += given.statistics(shares.reshape(-1, model.count).T)
     return float(total), (new[0], new[1], new[2])
 
 
+Assign = Callable[[Tensor, Tensor | None], Tensor]
+"""From observations (n, D) and the mask of what was observed to states (K, n)."""
+
+
 def _labels(
-    model: HiddenMarkov, rows: Rows, spread: object, generator: torch.Generator
-) -> Callable[[], Callable[[Tensor], Tensor]]:
-    """A source of random first assignments of observations (n, D) to states (K, n)."""
-    from jensen.models.rows import Columns
+    model: HiddenMarkov, rows: Rows, spread: Columns, generator: torch.Generator
+) -> Callable[[], Assign]:
+    """A source of random first assignments."""
 
-    assert isinstance(spread, Columns)
-
-    def draw() -> Callable[[Tensor], Tensor]:
+    def draw() -> Assign:
         if isinstance(model.emissions, CategoricalSymbol):
             shape = (model.count, model.emissions.symbols)
             table = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.1
             table = table / table.sum(0)
-            return lambda x: table[:, x[:, 0].long()]
+            return lambda x, observed: table[:, x[:, 0].long()]
         found = centres(rows, spread, model.count, 1, generator)
-        return lambda x: nearest_centre(x, spread, found)[0]
+        return lambda x, observed: nearest_centre(x, observed, spread, found)[0]
 
     return draw
 
 
-def _begin(model: HiddenMarkov, sequences: Sequences, assign: Callable[[Tensor], Tensor]) -> State:
+def _begin(model: HiddenMarkov, sequences: Sequences, assign: Assign) -> State:
     """Statistics of the first assignment; each transition and first state counts once more than it was seen."""
     k = model.count
     statistics = torch.zeros(k, model.emissions.feature_count, dtype=torch.float64)
@@ -274,7 +267,7 @@ def _begin(model: HiddenMarkov, sequences: Sequences, assign: Callable[[Tensor],
         steps, size, d = batch.x.shape
         flat = batch.x.reshape(-1, d)
         seen = None if batch.observed is None else batch.observed.reshape(-1, d)
-        shares = assign(flat) * batch.present.reshape(-1)
+        shares = assign(flat, seen) * batch.present.reshape(-1)
         statistics += shares @ model.emissions.features(flat, seen).T
         wide = shares.reshape(k, steps, size)
         starts += wide[:, 0].sum(1)

@@ -12,7 +12,7 @@ from jensen.errors import DataError
 from jensen.linalg import LowRankPlusDiagonal
 from jensen.models.linear_gaussian import LinearGaussian
 from jensen.models.progress import Iteration
-from jensen.models.rows import Columns, Rows, columns, patterns, split_missing
+from jensen.models.rows import Columns, Rows, columns, patterns, scatter, split_missing
 
 SMALLEST_NOISE = 1e-10
 """Of a cell, as a part of its variance. A likelihood that grows beyond any bound stops here."""
@@ -110,7 +110,7 @@ def maximise(
 
 def start(model: LinearGaussian, spread: Columns) -> None:
     """Random W, the columns' means, and half of their variance as noise; draws from torch's generator."""
-    variance = _positive(spread.variance)
+    variance = positive(spread.variance)
     shape = model.factor.shape
     scale = (0.5 * variance / shape[1]).sqrt()
     noise = 0.5 * variance
@@ -148,7 +148,7 @@ def em(
         raise DataError(f"fitting needs at least 2 data, got n_samples = {len(rows)}; add more")
     spread = columns(rows)
     start(model, spread)
-    smallest = SMALLEST_NOISE * _positive(spread.variance)
+    smallest = SMALLEST_NOISE * positive(spread.variance)
     reduced = not spread.missing and rows.dim**2 <= COVARIANCE_CELLS
     covariance = scatter(rows, spread.mean) / len(rows) if reduced else None
     parameters = (model.factor.data, torch.zeros_like(spread.mean), model.noise_variance.data)
@@ -172,17 +172,6 @@ def em(
         if converged:
             return
         previous, parameters = bound, new
-
-
-def scatter(rows: Rows, mean: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:
-    """Sum of (x - mean)(x - mean)^T over the data, chunk by chunk, (D, D)."""
-    center = mean.numpy()
-    total = torch.zeros(rows.dim, rows.dim, dtype=torch.float64).numpy()
-    for chunk in rows:
-        centred = chunk.numpy() - center
-        # numpy takes a product with its own transpose for the symmetric one, at half the work.
-        total += centred.T @ centred
-    return torch.from_numpy(total)
 
 
 def covariance_log_prob(
@@ -212,7 +201,7 @@ def _from_covariance(
     return new, mean, torch.maximum(rest, smallest)
 
 
-def _positive(variance: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+def positive(variance: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
     """The columns' variances, where a constant column counts as one of the smallest of the others."""
     varying = variance[variance > 0]
     if len(varying) == 0:

@@ -1,7 +1,6 @@
 """Mixtures of components of one exponential family, fitted by EM or variational Bayes."""
 
 from math import prod
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,6 +9,9 @@ from torch import Tensor, nn
 from jensen.errors import ShapeError
 from jensen.models.families import Family, Predictive, WeightFamily
 from jensen.models.rows import split_missing
+
+CELLS = 2**20
+"""Entries of expected data at once."""
 
 
 class Mixture(nn.Module):
@@ -85,9 +87,14 @@ class Mixture(nn.Module):
         flat, mask = self._flat(x, observed)
         if mask is None:
             return x
-        expected = self.predictive.conditional_mean(flat, mask)
-        mean = (self.responsibilities(x, observed)[..., None] * expected).sum(1)
-        return torch.where(mask, flat, mean).reshape(x.shape)
+        predictive, logs, filled = self.predictive, self.weights.log(), flat.clone()
+        gaps = (~mask).any(1).nonzero()[:, 0]
+        for some in gaps.split(max(1, CELLS // (self.count * flat.shape[1]))):
+            rows, seen = flat[some], mask[some]
+            shares = (predictive.log_prob(rows, seen) + logs).softmax(1)
+            mean = (shares[..., None] * predictive.conditional_mean(rows, seen)).sum(1)
+            filled[some] = torch.where(seen, rows, mean)
+        return filled.reshape(x.shape)
 
     def sample(self, n: int, context: Tensor | None = None) -> Float[Tensor, "n *event"]:
         """New data (n, *event), components in a random order."""
@@ -99,8 +106,3 @@ class Mixture(nn.Module):
         cells = prod(self.event_shape)
         mask = None if observed is None else observed.reshape(-1, cells)
         return split_missing(x.reshape(-1, cells).to(self.statistics.dtype), mask)
-
-
-def module_of(family: Family) -> nn.Module:
-    """The family as the module that it is."""
-    return cast(nn.Module, family)

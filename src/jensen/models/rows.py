@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jensen.errors import DataError
+from jensen.models.stored_array import StoredArray
 
 CELLS = 2**20
 """Cells in a chunk, about."""
@@ -19,10 +20,11 @@ CELLS = 2**20
 
 @dataclass(frozen=True)
 class Rows:
-    """An array whose rows are gone through in chunks; one on disk (``numpy.memmap``) is never read as a whole.
+    """An array whose rows are gone through in chunks; one on disk is never read as a whole.
 
     Attributes:
-        array: Data (n, *event) of any number type; NaN where a cell is missing.
+        array: Data (n, *event) of any number type, in memory or on disk (``numpy.memmap``, ``StoredArray``); NaN where
+            a cell is missing.
         cells: Cells in a chunk.
 
     Example:
@@ -30,7 +32,7 @@ class Rows:
         [2, 2, 1]
     """
 
-    array: NDArray[Any]
+    array: NDArray[Any] | StoredArray
     cells: int = CELLS
 
     def __len__(self) -> int:
@@ -50,7 +52,41 @@ class Rows:
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Float[Tensor, "chunk d"]:
         """Some rows, float64, as a copy."""
-        some = np.array(self.array[rows], dtype=np.float64, copy=True)
+        return self._tensor(self.array[rows])
+
+    @property
+    def whole(self) -> NDArray[Any]:
+        """The array itself.
+
+        Raises:
+            DataError: If the data stay on disk and can be read by rows only.
+        """
+        if isinstance(self.array, StoredArray):
+            raise DataError(
+                f"this way of fitting needs all of {self.array.stored.name} in memory, and they were opened on disk; "
+                "load them (--no-stream, jensen.data.load(path, exact=True)), or choose another option, such as "
+                "solver='em'"
+            )
+        return self.array
+
+    def some(self, n: int, generator: torch.Generator) -> "Rows":
+        """So many rows at random, in memory, in their order; all if there are no more."""
+        if n >= len(self):
+            return self
+        chosen = torch.randperm(len(self), generator=generator)[:n].sort().values.numpy()
+        return Rows(self[chosen].numpy(), self.cells)
+
+    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[Float[Tensor, "chunk d"]]:
+        """All rows in parts of that size, in a random order; of what stays on disk, blocks are mixed."""
+        if isinstance(self.array, StoredArray):
+            yield from map(self._tensor, self.array.shuffled(size, generator))
+            return
+        order = torch.randperm(len(self), generator=generator).numpy()
+        for start in range(0, len(order), size):
+            yield self[np.sort(order[start : start + size])]
+
+    def _tensor(self, some: NDArray[Any]) -> Tensor:
+        some = np.array(some, dtype=np.float64, copy=True)
         return torch.from_numpy(some.reshape(len(some), self.dim))
 
 
@@ -137,3 +173,30 @@ def columns(rows: Rows) -> Columns:
             f"{f', and {len(empty) - 1} more' if len(empty) > 1 else ''}; leave it out"
         )
     return Columns(count, mean, scatter / count, missing)
+
+
+def scatter(rows: Rows, mean: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:
+    """Sum of (x - mean)(x - mean)^T over the data, chunk by chunk, (D, D); missing cells count as zeros."""
+    total = torch.zeros(rows.dim, rows.dim, dtype=torch.float64).numpy()
+    for chunk in rows:
+        centred = split_missing(chunk.sub_(mean))[0].numpy()
+        # numpy takes a product with its own transpose for the symmetric one, at half the work.
+        total += centred.T @ centred
+    return torch.from_numpy(total)
+
+
+def covariance(rows: Rows, spread: Columns) -> Float[Tensor, "d d"]:
+    """Covariance with divisor n; a missing cell counts as its column's mean, with its column's variance.
+
+    Args:
+        rows: Data.
+        spread: What ``columns`` said of them.
+
+    Example:
+        >>> rows = Rows(np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 6.0]]))
+        >>> covariance(rows, columns(rows)).tolist()
+        [[2.6666666666666665, 2.6666666666666665], [2.6666666666666665, 4.0]]
+    """
+    total = scatter(rows, spread.mean)
+    total.diagonal().add_((len(rows) - spread.count) * spread.variance)
+    return total / len(rows)

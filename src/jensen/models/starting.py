@@ -2,9 +2,8 @@
 
 from math import log
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from jensen.models.rows import Columns, Rows, split_missing
@@ -36,10 +35,7 @@ def centres(
     Source: k-means++: the advantages of careful seeding, 2007, https://dl.acm.org/doi/10.5555/1283383.1283494.
     """
     most = max(SUBSAMPLE, 200 * k)
-    chosen = np.arange(len(rows))
-    if len(rows) > most:
-        chosen = torch.randperm(len(rows), generator=generator)[:most].sort().values.numpy()
-    x = standardised(rows[chosen], spread)
+    x = standardised(rows.some(most, generator)[:], spread)
     norms = x.square().sum(1)
     first = torch.randint(len(x), (restarts,), generator=generator)
     found = x[first][:, None]
@@ -67,10 +63,15 @@ def centres(
 
 
 def nearest_centre(
-    x: Float[Tensor, "n d"], spread: Columns, found: Float[Tensor, "r k d"]
+    x: Float[Tensor, "n d"],
+    observed: Bool[Tensor, "n d"] | None,
+    spread: Columns,
+    found: Float[Tensor, "r k d"],
 ) -> Float[Tensor, "r k n"]:
     """One for the nearest centre of each datum and zero for the others, (R, K, n)."""
     scaled = standardised(x, spread)
+    if observed is not None:
+        scaled = torch.where(observed, scaled, 0.0)
     label = _distances(scaled, scaled.square().sum(1), found).argmin(1)
     return torch.nn.functional.one_hot(label, found.shape[1]).to(x.dtype).mT
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import nn
 
@@ -30,7 +29,8 @@ class Recipe:
         objective: What training minimises.
         config_type: Of its options.
         solve: Fits a model that needs no training loop, an iteration at a time: from the model, its config, the data
-            (n, *event) and the seed; None where it is trained.
+            (n, *event), in memory or on disk, and the seed; None where it is trained.
+        least_data: How many data it can be fitted to at least.
     """
 
     name: str
@@ -41,7 +41,8 @@ class Recipe:
     assemble: Callable[[Any, Schema, Any], Any] = assemble
     objective: Callable[[Any, Any], nn.Module] = objective
     config_type: type[BaseModel] = VAEConfig
-    solve: Callable[[Any, Any, NDArray[Any], int], Iterator[Iteration]] | None = None
+    solve: Callable[[Any, Any, exact.Array, int], Iterator[Iteration]] | None = None
+    least_data: int = 2
 
     def config(self, options: Mapping[str, Any]) -> Any:
         """The recipe's defaults with the user's options over them, checked.
@@ -98,6 +99,7 @@ RECIPES: Registry[Recipe] = Registry(
                     found.assemble,
                     config_type=found.config_type,
                     solve=found.solve,
+                    least_data=found.least_data,
                 )
                 for name, found in exact.EXACT.items()
             ),

@@ -29,7 +29,7 @@ Widths = Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_wid
 class VAEConfig(BaseModel):
     """The options of a variational autoencoder, as ``--set key=value`` and ``jensen.VAE(options=...)`` take them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     latent_dim: int = Field(16, gt=0, description="number of latents")
     prior: str = Field("normal", description="family of p(z)")

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from jensen.data import Schema
+from jensen.data.arrays import chunks
 from jensen.errors import ConfigError, DataError, SupportError
 from jensen.models import ppca
 from jensen.models.factor_analysis import check_latent_dim
@@ -33,11 +33,15 @@ from jensen.models.mixture_solver import Settings, climb
 from jensen.models.progress import Iteration
 from jensen.models.rows import Rows
 from jensen.models.sequences import Sequences
+from jensen.models.stored_array import StoredArray
 from jensen.seeding import seeded
+
+Array = NDArray[Any] | StoredArray
+"""Data (n, *event), in memory or on disk."""
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PPCAConfig(_Config):
@@ -66,10 +70,11 @@ class BernoulliMixtureConfig(_Config):
     """The options of a mixture of Bernoullis, and those that all mixtures share."""
 
     components: int = Field(5, gt=0, description="number of components")
-    solver: Literal["cavi", "em", "gradient", "stochastic"] = Field(
+    solver: Literal["cavi", "em", "gradient", "plain-gradient", "stochastic"] = Field(
         "cavi",
         description="em: maximum likelihood; cavi: variational Bayes; gradient: along natural gradients of its "
-        "bound; stochastic: on minibatches",
+        "bound; plain-gradient: along its gradients by means and log variances, of covariance=unit; stochastic: on "
+        "minibatches",
     )
     weights: Literal["auto", "dirichlet", "dirichlet-process", "uniform"] = Field(
         "auto", description="prior of the weights; auto: dirichlet, none with em"
@@ -132,9 +137,10 @@ class Exact:
     source: str
     config_type: type[BaseModel]
     resolve: Callable[[Any, Schema, int], Any]
-    assemble: Callable[[Any, Schema, Tensor | None], Any]
-    solve: Callable[[Any, Any, NDArray[Any], int], Iterator[Iteration]]
+    assemble: Callable[[Any, Schema, Array | None], Any]
+    solve: Callable[[Any, Any, Array, int], Iterator[Iteration]]
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    least_data: int = 2
 
 
 def _cells(schema: Schema) -> int:
@@ -147,11 +153,11 @@ def _linear_resolve(config: Any, schema: Schema, n: int) -> Any:
     return config
 
 
-def _linear_assemble(config: Any, schema: Schema, x: Tensor | None) -> LinearGaussian:
+def _linear_assemble(config: Any, schema: Schema, x: Array | None) -> LinearGaussian:
     latent_dim = config.latent_dim
     if isinstance(latent_dim, str):
         assert x is not None
-        rows = Rows(x.numpy())
+        rows = Rows(x)
         check_latent_dim(1, rows.dim)
         if latent_dim == "laplace":
             latent_dim = ppca.choose_by_evidence(ppca.spectrum(rows))
@@ -161,12 +167,11 @@ def _linear_assemble(config: Any, schema: Schema, x: Tensor | None) -> LinearGau
     return LinearGaussian(latent_dim, schema.event_shape, shared_noise=shared)
 
 
-def _linear_solve(model: LinearGaussian, config: Any, x: NDArray[Any], seed: int) -> Iterator[Iteration]:
+def _linear_solve(model: LinearGaussian, config: Any, x: Array, seed: int) -> Iterator[Iteration]:
     rows = Rows(x)
     solver = config.solver
     if solver == "auto":
-        missing = x.dtype.kind == "f" and not np.isfinite(x.sum()) and bool(np.isnan(x).any())
-        solver = "em" if missing else "eigh"
+        solver = "em" if _gaps(x) else "eigh"
     with seeded(seed):
         if solver == "eigh":
             yield from ppca.eigh(model, rows)
@@ -174,6 +179,13 @@ def _linear_solve(model: LinearGaussian, config: Any, x: NDArray[Any], seed: int
             yield from em(model, rows, iterations=config.epochs, tolerance=config.tolerance)
         else:
             yield from ppca.gradient(model, rows, iterations=config.epochs)
+
+
+def _gaps(x: Array) -> bool:
+    """Whether cells are missing; data that were opened on disk have none."""
+    if isinstance(x, StoredArray) or x.dtype.kind != "f":
+        return False
+    return any(bool(np.isnan(chunk.sum())) for _, chunk in chunks(x))
 
 
 def _mixture_resolve(config: Any, schema: Schema, n: int) -> Any:
@@ -188,6 +200,11 @@ def _mixture_resolve(config: Any, schema: Schema, n: int) -> Any:
     if isinstance(config, MixtureConfig):
         if config.covariance == "unit" and not bayesian:
             raise ConfigError("covariance='unit' has a prior on the means; use solver='cavi'")
+        if config.solver == "plain-gradient" and config.covariance != "unit":
+            raise ConfigError(
+                "solver='plain-gradient' is of components of known variance, covariance='unit' "
+                "(covariance_type='unit' of an estimator); solver='gradient' follows natural gradients of any"
+            )
         if config.covariance == "tied" and bayesian:
             raise ConfigError("covariance='tied' is fitted by solver='em' only; use full, diag or spherical")
         low = _cells(schema) - 1 if config.covariance == "full" else 0
@@ -195,6 +212,8 @@ def _mixture_resolve(config: Any, schema: Schema, n: int) -> Any:
             raise ConfigError(
                 f"freedom has to be above the number of cells less one, {low}; got {config.freedom}"
             )
+    elif config.solver == "plain-gradient":
+        raise ConfigError("solver='plain-gradient' is of normal components of known variance; use 'gradient'")
     elif schema.kind != "binary":
         raise SupportError(
             f"a mixture of Bernoullis needs binary data (0 and 1), got {schema.kind} data; use model 'mixture', or "
@@ -226,7 +245,7 @@ def _components(config: Any, dim: int) -> Family:
     return NormalFull(dim, cast(Any, config.covariance))
 
 
-def _mixture_assemble(config: Any, schema: Schema, x: Tensor | None) -> Mixture:
+def _mixture_assemble(config: Any, schema: Schema, x: Array | None) -> Mixture:
     weights = "none" if config.weights == "auto" else config.weights
     return Mixture(
         _components(config, _cells(schema)),
@@ -236,7 +255,7 @@ def _mixture_assemble(config: Any, schema: Schema, x: Tensor | None) -> Mixture:
     )
 
 
-def _mixture_solve(model: Mixture, config: Any, x: NDArray[Any], seed: int) -> Iterator[Iteration]:
+def _mixture_solve(model: Mixture, config: Any, x: Array, seed: int) -> Iterator[Iteration]:
     methods = {"em": "coordinate", "cavi": "coordinate"}
     settings = Settings(
         cast(Any, methods.get(config.solver, config.solver)),
@@ -274,13 +293,13 @@ def _hmm_resolve(config: HMMConfig, schema: Schema, n: int) -> HMMConfig:
     return config.model_copy(update={"emissions": emissions})
 
 
-def _hmm_assemble(config: HMMConfig, schema: Schema, x: Tensor | None) -> HiddenMarkov:
+def _hmm_assemble(config: HMMConfig, schema: Schema, x: Array | None) -> HiddenMarkov:
     dim = int(np.prod(schema.event_shape[1:]))
     prior = config.concentration if config.solver == "vb" else None
     family: Family
     if config.emissions == "categorical":
         symbols = config.symbols
-        seen = 2 if x is None else int(x[~x.isnan()].max()) + 1
+        seen = 2 if x is None else int(np.nanmax(Rows(x).whole)) + 1
         if symbols is None:
             symbols = max(2, seen)
         elif seen > symbols:
@@ -301,10 +320,10 @@ def _hmm_assemble(config: HMMConfig, schema: Schema, x: Tensor | None) -> Hidden
     return HiddenMarkov(family, config.components, schema.event_shape, prior)
 
 
-def _hmm_solve(model: HiddenMarkov, config: HMMConfig, x: NDArray[Any], seed: int) -> Iterator[Iteration]:
+def _hmm_solve(model: HiddenMarkov, config: HMMConfig, x: Array, seed: int) -> Iterator[Iteration]:
     yield from fit_hidden_markov(
         model,
-        Sequences(x),
+        Sequences(Rows(x).whole),
         torch.Generator().manual_seed(seed),
         iterations=config.epochs,
         tolerance=config.tolerance,
@@ -364,6 +383,7 @@ EXACT: Mapping[str, Exact] = {
         _hmm_resolve,
         _hmm_assemble,
         _hmm_solve,
+        least_data=1,
     ),
 }
 """The models by name."""

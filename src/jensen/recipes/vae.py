@@ -125,7 +125,8 @@ def _economic(network: nn.Module, config: VAEConfig, *, fitting: bool) -> nn.Mod
     if config.compile and fitting:
         network = compiled(network)
     if config.checkpointing:
-        network = Checkpointed(network)
+        # What is compiled is one piece.
+        network = Checkpointed(network, whole=config.compile and fitting)
     return HalfPrecision(network) if config.precision == "bf16-mixed" else network
 
 

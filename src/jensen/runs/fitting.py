@@ -21,7 +21,7 @@ from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.keeping import Keeper
 from jensen.runs.run import Run, make_folder
 from jensen.runs.solving import solve
-from jensen.runs.storage import versions
+from jensen.runs.storage import finite, strict_json, versions
 from jensen.runs.streams import batches, in_memory, layout
 from jensen.runs.watching import Several, Silent, Watcher
 from jensen.seeding import seeded
@@ -49,7 +49,7 @@ def fit(
 
     Started by ``torchrun``, all processes share the fit: each takes its part of every batch of ``batch_size`` data,
     and all of them return the same Run, which the first one keeps in the folder. Recipes of exact models are solved
-    by one process, on the processor, with all data in memory.
+    by one process, on the processor.
 
     Args:
         dataset: Training data, in memory, or on disk and read while it is trained on.
@@ -78,18 +78,18 @@ def fit(
     engine = start_engine(device) if chosen.solve is None else _processor(recipe, device)
     place = engine.device
     given = _given(valid)
-    if chosen.solve is not None:
-        dataset = _whole(dataset, recipe)
     if isinstance(valid, float | int):
         dataset, valid = _split(dataset, float(valid), seed)
     elif valid is not None:
         valid = check_matches(dataset.schema, in_memory(valid))
-    if len(dataset) < 2:
-        raise DataError(f"fitting needs at least 2 data, got n_samples = {len(dataset)}; add more")
+    if len(dataset) < chosen.least_data:
+        raise DataError(
+            f"fitting needs at least {chosen.least_data} data, got n_samples = {len(dataset)}; add more"
+        )
     config = chosen.resolve(config, dataset.schema, len(dataset))
     if chosen.solve is not None:
         return solve(
-            _whole(dataset, recipe),
+            dataset,
             recipe,
             config,
             valid=valid,
@@ -109,6 +109,7 @@ def fit(
         model = chosen.assemble(config, dataset.schema, _sample(dataset))
     about = _about(dataset, valid, seed, engine) | {"valid": given}
     run = Run(recipe, config, dataset.schema, model, about=about)
+    _agree(run, engine)
     run.examples = _examples(dataset if valid is None else valid, seed)
     watcher = Silent() if watcher is None or engine.rank > 0 else watcher
     watcher = watcher if folder is None or engine.rank > 0 else Several(watcher, Heartbeat())
@@ -132,6 +133,28 @@ def fit(
         keeper = Keeper(run, training, make_folder(folder), resume=resume)
     _train(run, training, len(dataset), watcher, keeper)
     return run
+
+
+def _agree(run: Run, engine: Engine) -> None:
+    """Checks that all processes were asked for the same fit of the same data, read in the same way.
+
+    Raises:
+        ConfigError: In at least one of them if they weren't.
+    """
+    if engine.world_size == 1:
+        return
+    about = {key: run.about[key] for key in ("stream", "n", "n_valid", "seed", "checksum")}
+    mine = zlib.crc32(strict_json([run.recipe, run.description()["options"], about]).encode())
+    # Whole numbers below 2^32, whose sum float64 holds exactly.
+    whole = engine.total(torch.tensor(float(mine), dtype=torch.float64, device=engine.device))
+    if float(whole) != float(mine) * engine.world_size:
+        streamed = "read from disk" if run.about["stream"] is not None else "held in memory"
+        raise ConfigError(
+            f"process {engine.rank} of {engine.world_size} was asked for another fit than the others, or has other "
+            f"data: here {run.about['n']} data of {run.about['data']} with checksum {run.about['checksum']}, "
+            f"{streamed}; start all of them by the same command on the same data, with --stream or --no-stream if "
+            "memory is scarce"
+        )
 
 
 def _train(run: Run, training: Training, data: int, watcher: Watcher, keeper: Keeper | None) -> None:
@@ -175,20 +198,6 @@ def _processor(recipe: str, device: str) -> Engine:
             "torchrun (jensen compare shares whole fits among them)"
         )
     return Alone(torch.device("cpu"))
-
-
-def _whole(dataset: Dataset | Stored, recipe: str) -> Dataset:
-    """The data of a recipe that is solved, which are in memory.
-
-    Raises:
-        DataError: If they are on disk.
-    """
-    if isinstance(dataset, Stored):
-        raise DataError(
-            f"the model {recipe} is solved with all data in memory, and {dataset.name} was opened on disk; load it "
-            "(--no-stream, jensen.data.load(path, exact=True)), or fit a part of it"
-        )
-    return dataset
 
 
 def _split(dataset: Dataset | Stored, fraction: float, seed: int) -> tuple[Dataset | Stored, Dataset]:
@@ -278,4 +287,4 @@ def _record(epoch: Epoch) -> dict[str, Any]:
     number = record.pop("number")
     record["train"] = dict(epoch.train)
     record["valid"] = None if valid is None else {"elbo": valid[0], "standard_error": valid[1]}
-    return {"epoch": number, **record}
+    return finite({"epoch": number, **record})

@@ -1,7 +1,6 @@
 """The sign of life of a fit: a small file in the Run that says how far it is, renewed about once a second."""
 
 import json
-import os
 import time
 import warnings
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any
 
 from jensen.runs.processes import this_process
 from jensen.runs.run import Run
+from jensen.runs.storage import strict_json, temporary_of
 from jensen.training import Epoch
 
 EVERY = 1.0
@@ -121,9 +121,9 @@ class Heartbeat:
             return
         self.written = now
         self.content["heartbeat"] = time.time()
-        temporary = folder / f".{FILE}.{os.getpid()}"
+        temporary = temporary_of(folder / FILE)
         try:
-            temporary.write_text(json.dumps(self.content, indent=2) + "\n", encoding="utf8")
+            temporary.write_text(strict_json(self.content, 2) + "\n", encoding="utf8")
             temporary.replace(folder / FILE)
         except OSError as error:
             with suppress(OSError):

@@ -3,17 +3,29 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from jensen.errors import RunError
 from jensen.runs.heartbeat import read_status
 from jensen.runs.run import Run, check_layout, read_metrics, write_metrics
-from jensen.runs.storage import read_json, read_state, write_json, write_state
+from jensen.runs.storage import clear_temporaries, read_json, read_state, write_json, write_state
 from jensen.training import Training
 
 SAVE_EVERY = 10.0
 """Seconds between two saves of what resuming needs, after epochs."""
+
+WRITTEN = (
+    "config.json",
+    "examples.safetensors",
+    "metrics.jsonl",
+    "resume.json",
+    "resume.safetensors",
+    "status.json",
+    "weights.safetensors",
+)
+"""What the process that fits writes into the folder, and no other."""
 
 SAVE_WITHIN = 60.0
 """The same within an epoch, where it may be long."""
@@ -52,13 +64,15 @@ class Keeper:
     def _begin(self, *, resume: bool) -> None:
         """Goes on with what is in the folder, or writes what a Run begins with."""
         run, training, folder = self.run, self.training, self.folder
+        if self.writes:
+            clear_temporaries(folder, WRITTEN)
         existing = (folder / "config.json").exists()
         # All have to have looked before one of them writes.
         training.engine.wait()
         if resume and existing:
             self._check_same()
             if (folder / "resume.safetensors").exists():
-                training.load_state_dict(read_state(folder / "resume"))
+                self._go_on(read_state(folder / "resume"))
                 run.history = [
                     r
                     for r in read_metrics(folder)
@@ -75,6 +89,21 @@ class Keeper:
             Run.write_weights(folder, run.model.state_dict())
             run.write_examples(folder)
             write_json(folder / "config.json", run.description())
+
+    def _go_on(self, state: Any) -> None:
+        """Puts the fit where it was.
+
+        Raises:
+            RunError: If the state isn't that of such a fit.
+        """
+        try:
+            self.training.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise RunError(
+                f"{self.folder / 'resume.safetensors'} doesn't hold the state of this fit ({type(error).__name__}: "
+                f"{first}); use the version of jensen that wrote it, or fit again"
+            ) from error
 
     def _check_same(self) -> None:
         kept, mine = read_json(self.folder / "config.json"), json.loads(json.dumps(self.run.description()))
@@ -97,16 +126,20 @@ class Keeper:
         if not self.writes:
             return
         write_metrics(self.folder, self.run.history)
-        if last or time.monotonic() - self.saved > SAVE_EVERY:
+        if (last or time.monotonic() - self.saved > SAVE_EVERY) and self._whole:
             self._save()
 
     def step(self) -> None:
         """Writes what resuming needs after a step, if that was long ago."""
         if not self.writes or time.monotonic() - self.saved <= SAVE_WITHIN:
             return
-        # Of what several processes have recorded the first one knows all only where nothing waits to be added up.
-        if self.training.engine.world_size == 1 or self.training.records.settled:
+        if self._whole:
             self._save()
+
+    @property
+    def _whole(self) -> bool:
+        """Whether this process knows all of the state: what others have recorded only if nothing waits to be added."""
+        return self.training.engine.world_size == 1 or self.training.records.settled
 
     def _save(self) -> None:
         write_state(self.folder / "resume", self.training.state_dict())

@@ -14,9 +14,11 @@ from jensen.data import Dataset, Schema, binarise, check_matches
 from jensen.errors import DataError, JensenError, RunError
 from jensen.recipes import RECIPES
 from jensen.runs.storage import (
+    finite,
     read_json,
     read_metadata,
     read_tensors,
+    strict_json,
     versions,
     write_bytes,
     write_json,
@@ -148,7 +150,7 @@ class Run:
         same = ("data", "samples", "seed")
         self.evaluations = [
             e for e in self.evaluations if any(e.get(key) != record.get(key) for key in same)
-        ] + [record]
+        ] + [finite(record)]
         if self.folder is not None:
             write_json(self.folder / "evaluations.json", {"evaluations": self.evaluations})
 
@@ -277,7 +279,7 @@ def make_folder(folder: str | Path) -> Path:
 
 def write_metrics(folder: Path, history: list[dict[str, Any]]) -> None:
     """Writes the history, one JSON object a line."""
-    lines = "".join(json.dumps(record) + "\n" for record in history)
+    lines = "".join(strict_json(record) + "\n" for record in history)
     write_bytes(folder / "metrics.jsonl", lines.encode())
 
 

@@ -6,17 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from jensen.data import Dataset, Schema
+from jensen.data import Dataset, Schema, Stored
 from jensen.errors import RunError
+from jensen.models.stored_array import StoredArray
 from jensen.recipes import RECIPES
 from jensen.recipes.exact import settled
 from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.keeping import locked
 from jensen.runs.run import Run, make_folder
-from jensen.runs.storage import read_json
+from jensen.runs.storage import finite, read_json
 from jensen.runs.watching import Several, Watcher
 from jensen.seeding import seeded
 from jensen.training import Epoch
@@ -26,7 +24,7 @@ SAVE_EVERY = 10.0
 
 
 def solve(
-    dataset: Dataset,
+    dataset: Dataset | Stored,
     recipe: str,
     config: Any,
     *,
@@ -41,7 +39,7 @@ def solve(
     """Solves a recipe's model; its solvers are determined by the seed, so resuming an unfinished one starts again.
 
     Args:
-        dataset: Training data.
+        dataset: Training data, in memory, or on disk and gone through by blocks.
         recipe: Name of the recipe.
         config: Resolved.
         valid: Data whose log-likelihood is told at the end.
@@ -80,7 +78,7 @@ def solve(
 
 
 def _solved(
-    dataset: Dataset,
+    dataset: Dataset | Stored,
     recipe: str,
     config: Any,
     valid: Dataset | None,
@@ -93,10 +91,9 @@ def _solved(
     """Solves, tells the watcher of each iteration, and keeps what was found so far."""
     chosen = RECIPES[recipe]
     assert chosen.solve is not None
-    x = dataset.x
+    x = StoredArray(dataset) if isinstance(dataset, Stored) else dataset.x
     with seeded(seed):
-        seen = torch.as_tensor(np.array(x, dtype=np.float64)) if _looks(config) else None
-        model = chosen.assemble(config, dataset.schema, seen)
+        model = chosen.assemble(config, dataset.schema, x if _looks(config) else None)
     run = Run(recipe, settled(config, model), dataset.schema, model, about=about)
     run.examples = examples
     saved, begun = time.monotonic(), time.perf_counter()
@@ -192,7 +189,7 @@ def _validated(run: Run, valid: Dataset | None) -> dict[str, float] | None:
 
 
 def _record(epoch: Epoch) -> dict[str, Any]:
-    return {
+    record = {
         "epoch": epoch.number,
         "step": epoch.step,
         "status": epoch.status,
@@ -204,3 +201,4 @@ def _record(epoch: Epoch) -> dict[str, Any]:
         "valid": None if epoch.valid is None else {"elbo": epoch.valid[0], "standard_error": epoch.valid[1]},
         "best": epoch.best,
     }
+    return finite(record)

@@ -1,9 +1,10 @@
 """Files that are whole or not there, and never execute anything when they are read."""
 
 import json
+import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +28,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         RunError: If it can't be written, as where the disk is full; what was there before is there still.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_of(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -45,9 +46,54 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def temporary_of(path: Path) -> Path:
+    """Where this process writes a file before it takes its place."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def clear_temporaries(folder: Path, names: Iterable[str]) -> None:
+    """Removes what processes that were killed while they wrote these files have left; nobody else may write them.
+
+    Args:
+        folder: Where.
+        names: Of the files.
+    """
+    for name in names:
+        for path in folder.glob(f".{name}.*"):
+            if path.name.removeprefix(f".{name}.").isdigit():
+                with suppress(OSError):
+                    path.unlink()
+
+
+def finite(value: Any) -> Any:
+    """The same with numbers that JSON doesn't know as None.
+
+    Example:
+        >>> finite({"a": [float("nan"), 1.0]})
+        {'a': [None, 1.0]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in cast("list[Any]", value)]
+    return value
+
+
+def strict_json(content: Any, indent: int | None = None) -> str:
+    """JSON as the standard has it, in which a number that is not finite is null.
+
+    Example:
+        >>> strict_json({"error": float("inf")})
+        '{"error": null}'
+    """
+    return json.dumps(finite(content), indent=indent, allow_nan=False)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON atomically."""
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+    """Writes JSON atomically; a number that is not finite becomes null."""
+    write_bytes(path, (strict_json(content, 2) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -98,6 +144,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 def flatten(tree: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
     """Takes a nested state apart into its tensors, by path, and the rest, which JSON can hold.
 
+    Numbers that JSON doesn't know, such as the best bound before there was one, become text of their own kind.
+
     Args:
         tree: Dicts and lists, with tensors, numbers, text and None as leaves.
         prefix: Path of the tree.
@@ -111,6 +159,8 @@ def flatten(tree: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
     """
     if isinstance(tree, Tensor):
         return {prefix: tree}, {"tensor": prefix}
+    if isinstance(tree, float) and not math.isfinite(tree):
+        return {}, {"number": str(tree)}
     items: list[tuple[Any, Any]]
     if isinstance(tree, Mapping):
         items = list(cast("Mapping[Any, Any]", tree).items())
@@ -137,6 +187,8 @@ def unflatten(tensors: Mapping[str, Tensor], rest: Any) -> Any:
         branch = cast("dict[str, Any]", rest)
         if set(branch) == {"tensor"}:
             return tensors[branch["tensor"]]
+        if set(branch) == {"number"}:
+            return float(branch["number"])
         return {int(k) if k.isdigit() else k: unflatten(tensors, v) for k, v in branch.items()}
     return rest
 
@@ -147,7 +199,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     The file of tensors carries the JSON too, so that a kill between the two writes can't part them.
     """
     tensors, rest = flatten(state)
-    text = json.dumps(rest)
+    text = json.dumps(rest, allow_nan=False)
     write_tensors(path.with_suffix(".safetensors"), tensors, {"state": text})
     write_bytes(path.with_suffix(".json"), text.encode())
 

@@ -29,6 +29,9 @@ def batches(dataset: Dataset | Stored, batch_size: int, seed: int, engine: Engin
 
     Returns:
         The batches.
+
+    Raises:
+        DataError: If they don't fit into the GPU's memory.
     """
     rank, world_size = engine.rank, engine.world_size
     if isinstance(dataset, Stored):
@@ -36,13 +39,23 @@ def batches(dataset: Dataset | Stored, batch_size: int, seed: int, engine: Engin
             dataset, batch_size // world_size, seed, device=engine.device, rank=rank, world_size=world_size
         )
     return ArrayBatches(
-        torch.as_tensor(dataset.x).to(engine.device),
+        _on_device(dataset, engine.device),
         batch_size // world_size,
         seed,
         transform=binarise if dataset.dynamic else None,
         rank=rank,
         world_size=world_size,
     )
+
+
+def _on_device(dataset: Dataset, device: torch.device) -> Tensor:
+    try:
+        return torch.as_tensor(dataset.x).to(device)
+    except torch.OutOfMemoryError as error:
+        raise DataError(
+            f"{len(dataset)} data of {dataset.name}, {dataset.x.nbytes / 1e9:.3g} GB, don't fit into the GPU's memory; "
+            "leave them on disk (--stream, jensen.data.stored), or fit on the processor (--device cpu)"
+        ) from error
 
 
 def in_memory(dataset: Dataset | Stored) -> Dataset:
@@ -75,9 +88,12 @@ def default_fraction(n: int, *, streamed: bool) -> float | None:
         >>> default_fraction(400_000, streamed=True)
         0.025
     """
-    if n < 50:
-        return None
-    return min(0.1, STREAM_VALID / n) if streamed else 0.1
+    return None if n < 50 else some_of(n, 0.1, streamed=streamed)
+
+
+def some_of(n: int, part: float, *, streamed: bool) -> float:
+    """A part of the data to hold in memory: of data on disk no more than makes 10,000."""
+    return min(part, STREAM_VALID / n) if streamed else part
 
 
 def was_streamed(folder: Path) -> bool | None:

@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -129,13 +130,17 @@ class Together:
         self._fabric = Fabric(
             accelerator=device.type, strategy="ddp", devices=here, num_nodes=world_size // here
         )
-        self._fabric.launch()
-        self.device = self._fabric.device
         self.rank, self.world_size = rank, world_size
+        self._alive(self._fabric.launch)
+        self.device = self._fabric.device
 
     def wrapped(self, module: nn.Module) -> Callable[..., Any]:
-        """The module in DDP."""
-        return self._fabric.setup_module(module)
+        """The module in DDP.
+
+        Raises:
+            FitError: If another process is gone, here and where it is called.
+        """
+        return _Wrapped(self._alive(lambda: self._fabric.setup_module(module)), self._alive)
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradient, averaged over the processes, to the parameters' own.
@@ -147,7 +152,8 @@ class Together:
 
     def unsynchronised(self, forward: Callable[..., Any]) -> AbstractContextManager[None]:
         """Within the block a backward pass leaves the other processes alone."""
-        return cast("AbstractContextManager[None]", self._fabric.no_backward_sync(cast(Any, forward)))
+        module = forward.module if isinstance(forward, _Wrapped) else forward
+        return cast("AbstractContextManager[None]", self._fabric.no_backward_sync(cast(Any, module)))
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over the processes.
@@ -169,13 +175,33 @@ class Together:
         try:
             return communicate()
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if not _of_communication(error):
                 raise
+            # The backend's own words: without the place in its source, and without its advice.
+            what = re.sub(r"\[/\S*\] *", "", str(error).splitlines()[0]).partition(" This is ")[0].rstrip(".")
             raise FitError(
-                f"process {self.rank} of {self.world_size} can't reach the others, one of which has died "
-                f"({str(error).splitlines()[0]}); what was saved last is kept, go on with it by --resume "
-                "(resume=True)"
+                f"process {self.rank} of {self.world_size} can't reach the others, one of which has died ({what}); "
+                "what was saved last is kept, go on with it by --resume (resume=True)"
             ) from error
+
+
+class _Wrapped:
+    """A module in DDP, which exchanges its buffers with the other processes when it is called."""
+
+    def __init__(self, module: Any, alive: Callable[[Callable[[], Any]], Any]) -> None:
+        self.module = module
+        self._alive = alive
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._alive(lambda: self.module(*arguments))
+
+
+def _of_communication(error: RuntimeError) -> bool:
+    """Whether an error is one of the exchange among processes, and none of the computation."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    text = str(error).lower()
+    return any(word in text for word in ("gloo", "nccl", "connection closed", "connection reset", "peer"))
 
 
 def engine(device: str) -> Engine:

@@ -17,14 +17,14 @@ from jensen.training.guard import Guard
 from jensen.training.interrupt import Stop, interruptible
 from jensen.training.memory import saying_what_to_lower
 from jensen.training.randomness import Randomness
-from jensen.training.records import Records
+from jensen.training.records import AT_ONCE, Records
 from jensen.training.settings import Settings
 from jensen.training.step import CapturedStep, Record, Step
 from jensen.training.stopping import EarlyStopping
-from jensen.training.threads import chosen, threads
+from jensen.training.threads import SMALL, chosen, operations, threads
 
 AGREE_EVERY = 10
-"""Steps after which several processes ask each other whether to stop."""
+"""Small steps after which several processes ask each other whether to stop; after large ones they always do."""
 
 TakesStep = Callable[[Batch, Progress], Record]
 
@@ -117,8 +117,11 @@ class Training:
             fused=True,
             capturable=self.captures,
         )
-        size = sum(parameter.numel() for parameter in parameters)
-        self.threads = chosen(settings.threads, size, getattr(batches, "batch_size", 1))
+        work = operations(sum(p.numel() for p in parameters), getattr(batches, "batch_size", 1))
+        self.threads = chosen(settings.threads, work)
+        # Large steps of several processes; a GPU would have to be waited for.
+        large = self.engine.world_size > 1 and device.type == "cpu" and work >= SMALL
+        self.agree_every = 1 if large else AGREE_EVERY
         # A short fit has no hundred steps to lose.
         patience = min(guards.PERSISTENT, max(3, self.total_steps // 10))
         self.guard = Guard(self.optimiser, parameters, settings.clip_norm, settings.guard, patience)
@@ -126,7 +129,7 @@ class Training:
         self.stopping = EarlyStopping(settings.patience)
         self.randomness = Randomness(seed, device)
         self.best: dict[str, Tensor] | None = None
-        self.records = Records(self.engine.total)
+        self.records = Records(self.engine.total, AGREE_EVERY if large else AT_ONCE)
         self.unfinished: dict[str, Tensor] = {}
 
     def run(self) -> Iterator[Epoch]:
@@ -237,7 +240,7 @@ class Training:
         """Whether to stop before the next batch is made; several processes agree on it now and then."""
         if self.engine.world_size == 1:
             return stop.requested
-        if self.step % AGREE_EVERY != 0:
+        if self.step % self.agree_every != 0:
             return False
         asked = torch.tensor(float(stop.requested), device=self.engine.device)
         return float(self.engine.total(asked)) > 0
@@ -285,6 +288,7 @@ class Training:
             "randomness": self.randomness.state,
             "best": self.best,
             "skipped": self.guard.skipped,
+            "skipped_in_a_row": self.guard.in_a_row,
             "records": self.records.state_dict(),
         }
 
@@ -305,6 +309,7 @@ class Training:
         self.randomness.state = [kept.cpu() for kept in state["randomness"]]
         self.best = state["best"]
         self.guard.skipped.copy_(state["skipped"])
+        self.guard.in_a_row.copy_(state["skipped_in_a_row"])
         self.records.load_state_dict(state["records"])
 
 

@@ -5,7 +5,7 @@ import torch
 
 from inference.mcmc.targets import COVARIANCE, MEAN, agrees, crooked, crooked_moments, gaussian
 from jensen.errors import ConfigError, DataError, FitError, ShapeError
-from jensen.inference import Target, interval, positive, real, simplex
+from jensen.inference import Target, discrete, interval, positive, real, simplex
 from jensen.inference.mcmc import Draws, hmc, metropolis, metropolis_within_gibbs, nuts
 
 Sampler = Callable[..., Draws]
@@ -172,3 +172,17 @@ def test_so_is_a_scale_that_nothing_bounds() -> None:
     target = Target(lambda p: -0.5 * p["x"].square() - 0 * p["s"], {"x": real(), "s": positive()})
     with pytest.raises(FitError, match=r"chains drift off.*'s'"):
         nuts(target, 50, 4)
+
+
+def test_discrete_parameters_are_drawn_along():
+    y = torch.tensor([-2.0, 2.5], dtype=torch.float64)
+
+    def log_joint(p):
+        centre = torch.where(p["z"] == 1, p["mu"], -p["mu"])
+        return -0.5 * (p["mu"] - 2) ** 2 - 0.5 * ((y - centre) ** 2).sum()
+
+    found = nuts(Target(log_joint, {"mu": real(), "z": discrete(2, 2)}), draws=200, chains=4)
+    assert found["z"].shape == (4, 200, 2)
+    assert float(found["z"][..., 1].double().mean()) > 0.95
+    assert float(found["z"][..., 0].double().mean()) < 0.05
+    assert "z[1]" in str(found.summary())

@@ -33,9 +33,11 @@ class Family(Conditional):
 
     Attributes:
         noise_dim: Standard normals that one draw is made of.
+        step_size: What stochastic ascent begins with; parameters are in posterior standard deviations or in logs.
     """
 
     noise_dim: int
+    step_size: float = 0.1
 
     @abstractmethod
     def forward(self, context: Tensor | None = None) -> Distribution:

@@ -40,6 +40,8 @@ class Flow(Family):
         (torch.Size([3]), 3)
     """
 
+    step_size = 0.01
+
     def __init__(self, frame: Frame | int, layers: int = 4, hidden: int = 16, seed: int | None = 0) -> None:
         super().__init__()
         if layers < 1 or hidden < 1:

@@ -3,8 +3,8 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
 
+from jensen.distributions import TriangularNormal
 from jensen.inference.families.family import Draws, Family, equal_weights, log_normal
 from jensen.inference.families.frame import Frame
 
@@ -44,10 +44,10 @@ class FullRank(Family):
         """The matrix T."""
         return triangle(self.log_diagonal, self.below)
 
-    def forward(self, context: Tensor | None = None) -> MultivariateNormal:
+    def forward(self, context: Tensor | None = None) -> TriangularNormal:
         """The normal."""
         scale_tril = self.frame.scaled(self.triangle)
-        return MultivariateNormal(self.frame(self.loc), scale_tril=scale_tril, validate_args=False)
+        return TriangularNormal(self.frame(self.loc), scale_tril)
 
     def transform(self, noise: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
         """Points made of standard normals."""

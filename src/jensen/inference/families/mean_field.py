@@ -3,9 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions import Distribution
 
-from jensen.distributions import DiagonalNormal
+from jensen.distributions import DiagonalNormal, TriangularNormal
 from jensen.inference.families.family import Draws, Family, equal_weights, log_normal
 from jensen.inference.families.frame import Frame
 
@@ -44,9 +44,7 @@ class MeanField(Family):
         loc = self.frame(self.loc)
         if self.frame.diagonal:
             return DiagonalNormal(loc, self.log_scale + self.frame.scale.log())
-        return MultivariateNormal(
-            loc, scale_tril=self.frame.scale * self.log_scale.exp(), validate_args=False
-        )
+        return TriangularNormal(loc, self.frame.scale * self.log_scale.exp())
 
     def transform(self, noise: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
         """Points made of standard normals."""

@@ -55,8 +55,9 @@ class Draws:
 
     @cached_property
     def values(self) -> dict[str, Tensor]:
-        """Of each parameter its draws, (chains, draws, *shape)."""
-        return self.target.constrain(self.positions)
+        """Of each parameter its draws, (chains, draws, *shape); discrete ones are drawn given the others, seeded by 0."""
+        with seeded(0):
+            return self.target.complete(self.positions)
 
     def __getitem__(self, name: str) -> Tensor:
         """The draws of a parameter, (chains, draws, *shape).

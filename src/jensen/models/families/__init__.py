@@ -3,6 +3,7 @@
 from jensen.models.families.bernoulli import BernoulliCells
 from jensen.models.families.categorical import CategoricalSymbol
 from jensen.models.families.family import Family
+from jensen.models.families.gaps import Completes, Scored, scored
 from jensen.models.families.normal_cells import CELL_COVARIANCES, NormalCells, UnitNormal
 from jensen.models.families.normal_full import FULL_COVARIANCES, NormalFull, NormalWishart
 from jensen.models.families.poisson import PoissonCells
@@ -16,6 +17,7 @@ __all__ = [
     "BernoulliCells",
     "CategoricalSymbol",
     "CellwisePredictive",
+    "Completes",
     "Dirichlet",
     "EllipticalPredictive",
     "Family",
@@ -24,9 +26,11 @@ __all__ = [
     "NormalWishart",
     "PoissonCells",
     "Predictive",
+    "Scored",
     "Sticks",
     "Uniform",
     "UnitNormal",
     "WeightFamily",
     "Weights",
+    "scored",
 ]

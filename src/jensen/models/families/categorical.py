@@ -21,7 +21,7 @@ class CategoricalSymbol(nn.Module):
         concentration: a; None: no prior.
     """
 
-    takes_missing = True
+    needs_covariance = False
 
     def __init__(self, symbols: int, concentration: float | None = None) -> None:
         super().__init__()

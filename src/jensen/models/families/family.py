@@ -18,11 +18,11 @@ class Family(Protocol):
 
     Attributes:
         feature_count: Length F of t(x).
-        takes_missing: Whether sums leave out missing cells exactly.
+        needs_covariance: Whether ``prepare`` asks for the data's covariance.
     """
 
     feature_count: int
-    takes_missing: bool
+    needs_covariance: bool
 
     def prepare(self, spread: Columns, covariance: Float[Tensor, "d d"] | None) -> None:
         """Sets what the family takes from the data: centre, prior, lowest variance."""
@@ -31,7 +31,11 @@ class Family(Protocol):
     def features(
         self, x: Float[Tensor, "n d"], observed: Bool[Tensor, "n d"] | None = None
     ) -> Float[Tensor, "f n"]:
-        """t(x) of each datum, (F, n); missing cells of x are zero."""
+        """t(x) of each datum, (F, n); missing cells of x are zero, and are left out.
+
+        A family whose missing cells depend on the observed ones puts in what is known of them without these; it also
+        has ``complete`` (see ``Completes``), which puts in what the observed ones tell.
+        """
         ...
 
     def coefficients(self, statistics: Float[Tensor, "*batch f"]) -> Float[Tensor, "*batch f"]:

@@ -62,7 +62,7 @@ class NormalCells(nn.Module):
         freedom: 2 a0.
     """
 
-    takes_missing = True
+    needs_covariance = False
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class UnitNormal(nn.Module):
         prior_scale: Standard deviation of each cell of a mean under the prior, in the data's unit.
     """
 
-    takes_missing = True
+    needs_covariance = False
 
     def __init__(self, dim: int, prior_scale: float = 10.0) -> None:
         super().__init__()
@@ -201,6 +201,19 @@ class UnitNormal(nn.Module):
         mean, variance = self.posterior(statistics)
         constant = -0.5 * (log(2 * pi) + mean.square() + variance)
         return self.moments.join(torch.ones_like(mean[..., :1]), mean, constant)
+
+    def free(self, statistics: Float[Tensor, "*batch f"]) -> tuple[Tensor, ...]:
+        """Means m and log s^2, as plain gradients move them, (..., K, D)."""
+        mean, variance = self.posterior(statistics)
+        return mean, variance.log()
+
+    def from_free(self, blocks: tuple[Tensor, ...]) -> Float[Tensor, "*batch f"]:
+        """The statistics whose q(mu_k) has these means and log variances."""
+        mean, log_variance = blocks
+        precision = (-log_variance).exp()
+        count = precision - self.prior_precision
+        squares = torch.zeros_like(count[..., :1])
+        return torch.cat([squares, mean * precision, count, count.mean(-1, keepdim=True)], -1)
 
     def negative_kl(self, statistics: Float[Tensor, "*batch f"]) -> Float[Tensor, "*any"]:
         """-sum_k KL(N(m, s^2) || N(0, prior_scale^2))."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jensen.errors import DataError
+from jensen.models.families.gaps import Scored, complete
 from jensen.models.families.predictive import EllipticalPredictive, Predictive
 from jensen.models.rows import Columns
 
@@ -18,9 +18,11 @@ FLOOR = 1e-6
 
 
 class _Moments(nn.Module):
-    """Features x x^T (upper triangle), x and 1 of centred data."""
+    """Features x x^T (upper triangle), x and 1 of centred data.
 
-    takes_missing = False
+    A missing cell counts as its column's mean, with its column's variance, where nothing is known of the components;
+    ``complete`` expects it given the observed ones.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -33,24 +35,44 @@ class _Moments(nn.Module):
         place = torch.zeros(dim, dim, dtype=torch.long)
         place[rows, columns] = torch.arange(len(rows))
         self.place = torch.maximum(place, place.T)
+        self.variance = torch.ones(dim, dtype=torch.float64)
+
+    def prepare(self, spread: Columns) -> None:
+        """Takes the columns' means as the centre, and their variances."""
+        self.centre.data = spread.mean.clone()
+        self.variance = spread.variance.clone()
 
     def of(self, x: Tensor, observed: Tensor | None) -> Tensor:
-        if observed is not None:
-            raise DataError(
-                "components with full covariances are fitted to complete data only; choose "
-                "covariance='diag' or 'spherical' (covariance_type='diag' of an estimator) for data with missing "
-                "cells (NaN), or fill them by pPCA first"
-            )
         d, n = self.dim, len(x)
-        centred = (x - self.centre).T.contiguous()
+        centred = self._centred(x, observed).T.contiguous()
         result = x.new_empty(self.feature_count, n)
         start = 0
         for i in range(d):
             torch.mul(centred[i], centred[i:], out=result[start : start + d - i])
+            if observed is not None:
+                result[start] += torch.where(observed[:, i], 0.0, self.variance[i])
             start += d - i
         result[start : start + d] = centred
         result[-1] = 1
         return result
+
+    def complete(self, coefficients: Tensor, x: Tensor, observed: Tensor) -> Scored:
+        """Data with gaps under components of these coefficients."""
+        squares = self.dim * (self.dim + 1) // 2
+        precision = (-2 * coefficients[:, :squares] / self.both)[:, self.place]
+        logits, moments = complete(
+            precision, coefficients[:, squares:-1], coefficients[:, -1], self._centred(x, observed), observed
+        )
+
+        def statistics(shares: Tensor) -> Tensor:
+            second, first = moments(shares)
+            return torch.cat([second.flatten(-2)[:, self.upper], first, shares.sum(1, keepdim=True)], 1)
+
+        return Scored(logits, statistics)
+
+    def _centred(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        centred = x - self.centre
+        return centred if observed is None else torch.where(observed, centred, 0.0)
 
     def split(self, statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sums of x x^T (..., D, D), of x (..., D), and the count (...)."""
@@ -75,7 +97,7 @@ class NormalFull(nn.Module):
         covariance: "full" or "tied".
     """
 
-    takes_missing = False
+    needs_covariance = False
 
     def __init__(self, dim: int, covariance: Literal["full", "tied"] = "full") -> None:
         super().__init__()
@@ -86,14 +108,20 @@ class NormalFull(nn.Module):
 
     def prepare(self, spread: Columns, covariance: Float[Tensor, "d d"] | None) -> None:
         """Takes the columns' means as the centre and their variances for the lowest one."""
-        self.moments.centre.data = spread.mean.clone()
+        self.moments.prepare(spread)
         self.floor.data = FLOOR * usable(spread.variance)
 
     def features(
         self, x: Float[Tensor, "n d"], observed: Bool[Tensor, "n d"] | None = None
     ) -> Float[Tensor, "f n"]:
-        """X x^T, x and 1."""
+        """X x^T, x and 1; a missing cell counts as its column's mean, with its column's variance."""
         return self.moments.of(x, observed)
+
+    def complete(
+        self, coefficients: Float[Tensor, "j f"], x: Float[Tensor, "n d"], observed: Bool[Tensor, "n d"]
+    ) -> Scored:
+        """Data with gaps under components of these coefficients: missing cells are expected given the others."""
+        return self.moments.complete(coefficients, x, observed)
 
     def parameters_of(self, statistics: Float[Tensor, "*batch f"]) -> tuple[Tensor, Tensor]:
         """Means (..., K, D), less the centre, and lower Cholesky factors of the covariances (..., K, D, D)."""
@@ -158,7 +186,7 @@ class NormalWishart(nn.Module):
     Source: Pattern Recognition and Machine Learning, 2006, section 10.2.
     """
 
-    takes_missing = False
+    needs_covariance = True
 
     def __init__(self, dim: int, mean_precision: float = 1.0, freedom: float | None = None) -> None:
         super().__init__()
@@ -171,7 +199,7 @@ class NormalWishart(nn.Module):
 
     def prepare(self, spread: Columns, covariance: Float[Tensor, "d d"] | None) -> None:
         """Takes the data's mean as m0 and their covariance, made regular where it isn't, as W0^-1."""
-        self.moments.centre.data = spread.mean.clone()
+        self.moments.prepare(spread)
         self.mean.data = torch.zeros_like(spread.mean)
         if covariance is None:
             covariance = torch.diag(spread.variance)
@@ -184,8 +212,14 @@ class NormalWishart(nn.Module):
     def features(
         self, x: Float[Tensor, "n d"], observed: Bool[Tensor, "n d"] | None = None
     ) -> Float[Tensor, "f n"]:
-        """X x^T, x and 1."""
+        """X x^T, x and 1; a missing cell counts as its column's mean, with its column's variance."""
         return self.moments.of(x, observed)
+
+    def complete(
+        self, coefficients: Float[Tensor, "j f"], x: Float[Tensor, "n d"], observed: Bool[Tensor, "n d"]
+    ) -> Scored:
+        """Data with gaps under components of these coefficients: missing cells are expected given the others."""
+        return self.moments.complete(coefficients, x, observed)
 
     def posterior(self, statistics: Float[Tensor, "*batch f"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Beta and nu (..., K), m less the centre (..., K, D), and the Cholesky factor of W^-1 (..., K, D, D)."""

@@ -20,7 +20,7 @@ class PoissonCells(nn.Module):
         concentration: a; None: no prior.
     """
 
-    takes_missing = True
+    needs_covariance = False
 
     def __init__(self, dim: int, concentration: float | None = None) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """Predictive densities of components: what is left of q(theta) once it is integrated out."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log, pi
 from typing import Protocol, runtime_checkable
@@ -125,6 +126,8 @@ class EllipticalPredictive:
         self, x: Float[Tensor, "n d"], observed: Bool[Tensor, "n d"] | None = None
     ) -> Float[Tensor, "n k"]:
         """Log density of the observed cells, (n, K); the margins of an elliptical density are of its kind."""
+        if observed is None:
+            return self._whole(x)
         parts = [value for value, _ in self._parts(x, observed)]
         return torch.cat(parts) if parts else x.new_zeros(0, len(self.location))
 
@@ -132,7 +135,8 @@ class EllipticalPredictive:
         self, x: Float[Tensor, "n d"], observed: Bool[Tensor, "n d"]
     ) -> Float[Tensor, "n k d"]:
         """Linear in the observed cells, (n, K, D)."""
-        return torch.cat([mean for _, mean in self._parts(x, observed)])
+        parts = [mean for _, mean in self._parts(x, observed)]
+        return torch.cat(parts) if parts else x.new_zeros(0, *self.location.shape)
 
     def sample(self, labels: Tensor) -> Float[Tensor, "n d"]:
         """One datum of each given component, (n, D)."""
@@ -143,22 +147,34 @@ class EllipticalPredictive:
             drawn = drawn / (Gamma(half, torch.ones_like(half)).sample() / half).sqrt()[:, None]
         return self.location[labels] + drawn
 
-    def _parts(self, x: Tensor, observed: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    def _whole(self, x: Tensor) -> Tensor:
+        """Log densities (n, K) of data without gaps."""
+        k, d = self.location.shape
+        cholesky = torch.linalg.cholesky(self.scale)
+        logs = cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        # All components' differences in one product: L^-1 x less L^-1 mu.
+        inverse = torch.linalg.solve_triangular(
+            cholesky, torch.eye(d, dtype=x.dtype).expand(k, d, d), upper=False
+        )
+        centre = self.location.mean(0)
+        shift = (inverse @ (self.location - centre)[..., None])[..., 0]
+        flat = inverse.reshape(k * d, d)
+        count = torch.full((1, 1), d, dtype=x.dtype)
+        result = x.new_empty(len(x), k)
+        step = max(1, CELLS // (k * d))
+        for start in range(0, len(x), step):
+            some = x[start : start + step] - centre
+            solved = (some @ flat.T).reshape(len(some), k, d).sub_(shift)
+            result[start : start + step] = self._log_prob(solved.square_().sum(-1), logs, count)
+        return result
+
+    def _parts(self, x: Tensor, observed: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Log densities (c, K) and conditional means (c, K, D) of chunks of data."""
         k, d = self.location.shape
-        step = max(1, CELLS // (k * d)) if observed is None else max(1, CELLS // (k * d * d))
-        whole = torch.linalg.cholesky(self.scale) if observed is None else None
-        parts: list[tuple[Tensor, Tensor]] = []
+        step = max(1, CELLS // (k * d * d))
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
             difference = x[rows, None, :] - self.location
-            if whole is not None or observed is None:
-                assert whole is not None
-                solved = torch.linalg.solve_triangular(whole, difference.permute(1, 2, 0), upper=False)
-                logs = whole.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-                count = torch.full((len(difference), 1), d, dtype=x.dtype)
-                parts.append((self._log_prob(solved.square().sum(1).T, logs, count), difference))
-                continue
             found, which = patterns(observed[rows])
             mask = found.to(x.dtype)[:, None, :]
             # Cells that weren't observed become independent ones of variance one, at their mean.
@@ -170,8 +186,7 @@ class EllipticalPredictive:
             logs = cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)[which]
             value = self._log_prob(solved.square().sum((-2, -1)), logs, mask.sum(-1)[which])
             back = torch.linalg.solve_triangular(own.mT, solved, upper=True)
-            parts.append((value, self.location + (self.scale @ back)[..., 0]))
-        return parts
+            yield value, self.location + (self.scale @ back)[..., 0]
 
     def _log_prob(self, quadratic: Tensor, logs: Tensor, count: Tensor) -> Tensor:
         if self.freedom is None:

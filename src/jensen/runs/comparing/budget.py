@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from jensen.bounds import elbo
-from jensen.data import Dataset, take
+from jensen.data import Dataset, Stored, take
 from jensen.errors import JensenError
 from jensen.recipes import RECIPES
 from jensen.runs.fitting import fit
@@ -52,7 +52,7 @@ class _Timer(Silent):
         return (self.times[-1][0] - self.times[begin][0]) / max(data, 1)
 
 
-def default_epochs(recipe: str, options: Mapping[str, Any], dataset: Dataset) -> int:
+def default_epochs(recipe: str, options: Mapping[str, Any], dataset: Dataset | Stored) -> int:
     """The epochs that a recipe chooses by itself for these data."""
     chosen = RECIPES[recipe]
     epochs = chosen.resolve(chosen.config(options), dataset.schema, len(dataset)).epochs
@@ -63,7 +63,7 @@ def epochs_for(
     minutes: float,
     recipe: str,
     options: Mapping[str, Any],
-    dataset: Dataset,
+    dataset: Dataset | Stored,
     valid: Dataset | None,
     *,
     device: str,

@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jensen.data import Dataset, Stored, check_matches, split
+import numpy as np
+
+from jensen.data import Dataset, Stored, check_matches, split, take
+from jensen.data.subsets import held_out, permutation
 from jensen.errors import ConfigError, FitError
 from jensen.recipes import RECIPES
 from jensen.runs.comparing.budget import default_epochs, epochs_for
@@ -29,7 +32,7 @@ from jensen.training import resolve as resolve_device
 
 
 def compare(
-    dataset: Dataset,
+    dataset: Dataset | Stored,
     models: Sequence[str] | Mapping[str, str],
     folder: str | Path,
     *,
@@ -39,7 +42,7 @@ def compare(
     options: Mapping[str, Any] | None = None,
     model_options: Mapping[str, Mapping[str, Any]] | None = None,
     valid: Dataset | Stored | float | None = 0.1,
-    test: Dataset | float = 0.2,
+    test: Dataset | Stored | float = 0.2,
     samples: int = 1000,
     seed: int = 0,
     device: str = "auto",
@@ -56,7 +59,8 @@ def compare(
     read from the folder; the first one writes the table.
 
     Args:
-        dataset: Training data.
+        dataset: Training data, in memory, or on disk and read while they are trained on; data to validate and to judge
+            on are held in memory, so of many data give small parts.
         models: Recipes, ``label=recipe`` for more than one of a kind; or labels and recipes.
         folder: Where to keep it all.
         seeds: Of the fits: how many, from ``seed`` on, or which.
@@ -172,15 +176,43 @@ def _budget(epochs: int | None, minutes: float | int | None) -> dict[str, float 
 
 
 def _parts(
-    dataset: Dataset, valid: Dataset | Stored | float | None, test: Dataset | float, seed: int
-) -> tuple[Dataset, Dataset | None, Dataset]:
+    dataset: Dataset | Stored,
+    valid: Dataset | Stored | float | None,
+    test: Dataset | Stored | float,
+    seed: int,
+) -> tuple[Dataset | Stored, Dataset | None, Dataset]:
     """Data to train on, to validate on and to judge on, the same for all models and seeds."""
-    if isinstance(test, float | int):
+    if isinstance(dataset, Stored):
+        dataset, valid, test = _held_out(dataset, valid, test, seed)
+    elif isinstance(test, float | int):
         dataset, test = split(dataset, float(test), seed)
-    else:
-        test = check_matches(dataset.schema, test)
+    if not isinstance(test, float | int):
+        test = check_matches(dataset.schema, in_memory(test))
+    assert not isinstance(test, float | int), "it is a part that was drawn"
     if isinstance(valid, float | int):
+        assert isinstance(dataset, Dataset), "of data on disk all parts are drawn together"
         dataset, valid = split(dataset, float(valid), seed)
     elif valid is not None:
         valid = check_matches(dataset.schema, in_memory(valid))
     return dataset, valid, test
+
+
+def _held_out(
+    dataset: Stored, valid: Dataset | Stored | float | None, test: Dataset | Stored | float, seed: int
+) -> tuple[Stored, Dataset | Stored | None, Dataset | Stored]:
+    """The parts of data on disk, drawn together: a part of them can't be split again."""
+    n = len(dataset)
+    judged = held_out(n, float(test)) if isinstance(test, float | int) else 0
+    checked = held_out(n - judged, float(valid)) if isinstance(valid, float | int) else 0
+    if judged + checked == 0:
+        assert not isinstance(test, float | int), "a fraction holds out at least one"
+        assert not isinstance(valid, float | int), "likewise"
+        return dataset, valid, test
+    train, rest = dataset.split((judged + checked) / n, seed)
+    drawn = in_memory(rest)
+    order = permutation(len(drawn), seed)
+    if isinstance(test, float | int):
+        test = take(drawn, np.sort(order[:judged]))
+    if isinstance(valid, float | int):
+        valid = take(drawn, np.sort(order[judged:]))
+    return train, valid, test

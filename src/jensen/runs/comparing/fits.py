@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jensen.data import Dataset
+from jensen.data import Dataset, Stored
 from jensen.errors import JensenError, RunError
 from jensen.evaluation import MEMORY, evaluate_exact, importance_pass, summarise
 from jensen.recipes import RECIPES
@@ -61,7 +61,7 @@ def carry_out(
     folder: Path,
     plan: Plan,
     entry: Entry,
-    dataset: Dataset,
+    dataset: Dataset | Stored,
     valid: Dataset | None,
     test: Dataset,
     *,

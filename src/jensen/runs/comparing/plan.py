@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jensen.data import Dataset
+from jensen.data import Dataset, Stored
 from jensen.errors import ConfigError, RunError
 from jensen.recipes import RECIPES
 from jensen.runs.fitting import checksum
 from jensen.runs.storage import read_json, versions, write_json
+from jensen.runs.streams import layout
 
 FILE = "compare.json"
 _FORMAT = 1
@@ -173,9 +174,10 @@ def seeds_of(seeds: int | Sequence[int], first: int) -> tuple[int, ...]:
     return chosen
 
 
-def description(train: Dataset, valid: Dataset | None, test: Dataset) -> dict[str, Any]:
+def description(train: Dataset | Stored, valid: Dataset | None, test: Dataset) -> dict[str, Any]:
     """What the data are."""
-    return {
+    on_disk = {} if isinstance(train, Dataset) else {"stream": layout(train)}
+    return on_disk | {
         "name": train.name,
         "test": test.name,
         "n": len(train),
@@ -183,6 +185,12 @@ def description(train: Dataset, valid: Dataset | None, test: Dataset) -> dict[st
         "n_test": len(test),
         "checksum": checksum(train, valid, test),
     }
+
+
+def compared_stream(folder: Path) -> bool | None:
+    """Whether the comparison in a folder reads its data from disk, as going on has to; None if there is none."""
+    kept = read_plan(folder)
+    return None if kept is None else "stream" in kept.get("data", {})
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:

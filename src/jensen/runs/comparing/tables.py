@@ -1,7 +1,6 @@
 """A comparison as JSON, CSV and Markdown."""
 
 import csv
-import json
 import math
 from dataclasses import asdict, fields
 from io import StringIO
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jensen.runs.comparing.result import Comparison, Row
-from jensen.runs.storage import write_bytes
+from jensen.runs.storage import strict_json, write_bytes
 
 INCOMPARABLE = (
     "Some models give densities of real numbers, others probabilities of whole ones: their nats and bits do not "
@@ -170,7 +169,7 @@ def as_markdown(comparison: Comparison) -> str:
 def write_tables(comparison: Comparison) -> list[Path]:
     """Writes ``table.json``, ``table.csv`` and ``table.md`` into the comparison's folder."""
     contents = {
-        "table.json": json.dumps(as_record(comparison), indent=2) + "\n",
+        "table.json": strict_json(as_record(comparison), 2) + "\n",
         "table.csv": as_csv(comparison),
         "table.md": as_markdown(comparison),
     }

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -125,7 +126,9 @@ def values(record: Mapping[str, Any]) -> dict[str, float]:
     """
     found = {f"train/{key}": float(value) for key, value in record["train"].items()}
     for key, value in (record["valid"] or {}).items():
-        found[f"valid/{key}"] = float(value)
+        # Of one datum there is no standard error: not a number in an Epoch, None in the history.
+        if value is not None and isfinite(value):
+            found[f"valid/{key}"] = float(value)
     names = {
         "learning_rate": "learning_rate",
         "rate": "data_per_second",

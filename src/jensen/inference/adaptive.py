@@ -1,0 +1,174 @@
+"""Adaptive importance sampling: a mixture of Student-t distributions moves to where the weights are."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jensen.diagnostics import kish_size, psis
+from jensen.inference.families.student_mixture import StudentMixture
+from jensen.inference.target import Target
+
+DOF = 8.0
+"""Degrees of freedom: tails heavier than a posterior's usually are, at little cost."""
+
+COMPONENTS = 6
+SHARE = 30
+"""Effective draws that an update asks for, a dimension; weights are tempered until there are so many."""
+
+GOOD_K, GOOD_SHARE = 0.45, 0.85
+"""Nothing is gained by going on beyond these."""
+
+
+STEADY_K = 0.6
+"""A k-hat below this stays reliable when it is estimated again."""
+
+PATIENCE = 4
+"""Rounds without a better one, after which adaptation ends."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of draws showed of the mixture that they came from.
+
+    Attributes:
+        mixture: The proposal.
+        pareto_k: Of its weights.
+        share: Effective draws, as a share of all.
+    """
+
+    mixture: StudentMixture
+    pareto_k: float
+    share: float
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Steady ones first, then by the share."""
+        return (self.pareto_k < STEADY_K, self.share)
+
+
+def adapt(
+    target: Target,
+    start: StudentMixture,
+    *,
+    rounds: int = 8,
+    draws: int | None = None,
+    components: int = COMPONENTS,
+) -> list[Round]:
+    r"""Moves a mixture towards the target by weighted expectation maximisation, round by round.
+
+    Each round draws from the mixture, weighs by p/q, and fits the next mixture to the weighted draws, which reduces
+    KL(p || q): unlike variational inference it covers the target. Weights are tempered, w^b, while too few draws
+    would carry them. Nothing needs gradients. Draws come from torch's generator.
+
+    Args:
+        target: Whose density the weights take.
+        start: The first proposal.
+        rounds: At most.
+        draws: In a round; None takes 3,000, or a hundred a dimension.
+        components: Of the mixture, once weights are good enough to place them.
+
+    Returns:
+        The rounds in order; judge by ``rank``.
+
+    Source: Adaptive importance sampling in general mixture classes, 2008,
+    https://doi.org/10.1007/s11222-008-9059-x; Population Monte Carlo, 2004,
+    https://doi.org/10.1198/106186004X12803.
+    """
+    draws = draws or max(3000, 100 * target.dim)
+    mixture, done = start, list[Round]()
+    for number in range(rounds):
+        points = mixture.sample((draws,))
+        distances = mixture.distances(points)
+        components_log_prob = mixture.component_log_probs(distances)
+        log_weights = finite(target.plain_log_prob(points) - components_log_prob.logsumexp(1))
+        smoothed, k = psis(log_weights)
+        done.append(Round(mixture, float(k), float(kish_size(smoothed)) / draws))
+        good = done[-1].pareto_k < GOOD_K and done[-1].share > GOOD_SHARE
+        ranks = [round_.rank for round_ in done]
+        stalled = number >= PATIENCE and max(ranks) not in ranks[-PATIENCE:]
+        if good or stalled:
+            break
+        heat = _tempered(smoothed, min(float(SHARE * target.dim), draws / 4))
+        weights = (heat * smoothed).softmax(0)
+        if len(mixture.weights) < components and (heat == 1.0 or number >= 2):
+            mixture = _scattered(points, weights, mixture, components)
+            updates = 8
+        else:
+            updates = 3
+        for _ in range(updates):
+            mixture = _update(points, weights, mixture)
+    return done
+
+
+def replaced(mixture: StudentMixture, dof: float) -> StudentMixture:
+    """The mixture with other degrees of freedom."""
+    return StudentMixture(mixture.weights, mixture.locs, mixture.scale_trils, dof)
+
+
+def finite(log_weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Weights of draws outside the target's support, or where it isn't a number, are zero."""
+    return torch.where(torch.isfinite(log_weights), log_weights, -torch.inf)
+
+
+def _tempered(log_weights: Tensor, wanted: float) -> float:
+    """The largest power, up to one, at which so many draws are effective."""
+    if float(kish_size(log_weights)) >= wanted:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(25):
+        middle = (low + high) / 2
+        # -inf times zero isn't a number.
+        enough = float(kish_size((middle * log_weights).nan_to_num(nan=0.0, neginf=-torch.inf))) >= wanted
+        low, high = (middle, high) if enough else (low, middle)
+    return low
+
+
+def _update(points: Tensor, weights: Tensor, mixture: StudentMixture) -> StudentMixture:
+    """One step of expectation maximisation on weighted points."""
+    dim = points.shape[1]
+    distances = mixture.distances(points)
+    belong = weights[:, None] * mixture.component_log_probs(distances).softmax(1)
+    scaled = belong * (mixture.dof + dim) / (mixture.dof + distances)
+    totals = belong.sum(0)
+    shares = (totals + 1e-3) / (totals + 1e-3).sum()
+    locs = (scaled.T @ points) / scaled.sum(0)[:, None].clamp(min=1e-300)
+    locs = torch.where((totals > 1e-6)[:, None], locs, mixture.locs)
+    away = points[None] - locs[:, None]
+    covariances = (
+        torch.einsum("nk,kni,knj->kij", scaled, away, away) / totals.clamp(min=1e-300)[:, None, None]
+    )
+    # A component with few effective points keeps part of the covariance that it had.
+    effective = totals**2 / (belong**2).sum(0).clamp(min=1e-300)
+    keep = (0.5 * dim / effective.clamp(min=1e-9)).clamp(max=0.5)[:, None, None]
+    keep = torch.where((totals > 1e-6)[:, None, None], keep, 1.0)
+    covariances = (1 - keep) * covariances.nan_to_num(
+        0.0
+    ) + keep * mixture.scale_trils @ mixture.scale_trils.mT
+    factors, failed = torch.linalg.cholesky_ex(covariances)
+    scale_trils = torch.where((failed == 0)[:, None, None], factors, mixture.scale_trils)
+    return StudentMixture(shares, locs, scale_trils, mixture.dof)
+
+
+def _scattered(points: Tensor, weights: Tensor, mixture: StudentMixture, components: int) -> StudentMixture:
+    """Components around the centres of the weighted points, each a little narrower than all of them."""
+    from sklearn.cluster import KMeans
+
+    dim = points.shape[1]
+    centre = weights @ points
+    away = points - centre
+    covariance = (away * weights[:, None]).T @ away
+    spread = covariance.diagonal()
+    scale_tril, failed = torch.linalg.cholesky_ex(covariance + 1e-10 * torch.diag(spread))
+    if int(failed) or len(mixture.weights) > 1:
+        scale_tril = mixture.scale_trils[int(mixture.weights.argmax())]
+    whitened = torch.linalg.solve_triangular(scale_tril, away.T, upper=False).T
+    chosen = torch.multinomial(weights, min(len(points), 50 * components * (1 + dim // 4)), replacement=True)
+    seed = int(torch.randint(2**31 - 1, ()))
+    means: Any = KMeans(components, n_init="auto", random_state=seed)
+    clusters = means.fit(whitened[chosen].numpy())
+    locs = centre + torch.from_numpy(clusters.cluster_centers_) @ scale_tril.T
+    equal = torch.full((components,), 1 / components, dtype=torch.float64)
+    return StudentMixture(equal, locs, 0.8 * scale_tril.expand(components, dim, dim), mixture.dof)

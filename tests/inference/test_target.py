@@ -1,0 +1,216 @@
+import numpy as np
+import pytest
+import torch
+from torch.distributions import HalfNormal, Normal
+
+from jensen.errors import ConfigError, DataError, FitError, ShapeError
+from jensen.inference import Target, discrete, fit, interval, positive, real, simplex
+
+Y = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+
+
+def log_joint(p):
+    prior = Normal(0.0, 2.0).log_prob(p["mu"]) + HalfNormal(1.0).log_prob(p["sigma"])
+    return prior + Normal(p["mu"], p["sigma"]).log_prob(Y).sum()
+
+
+def normal_target(**kwargs) -> Target:
+    return Target(log_joint, {"mu": real(), "sigma": positive()}, **kwargs)
+
+
+def by_rows(rows: int = 3) -> Target:
+    return Target(
+        lambda p: Normal(0.0, 2.0).log_prob(p["mu"]) + HalfNormal(1.0).log_prob(p["sigma"]),
+        {"mu": real(), "sigma": positive()},
+        log_likelihood=lambda p, y: Normal(p["mu"], p["sigma"]).log_prob(y),
+        data=(Y[:rows],),
+    )
+
+
+def test_the_density_is_the_log_joint_with_its_jacobian():
+    points = torch.tensor([[0.3, -0.5], [1.0, 0.2]], dtype=torch.float64)
+    expected = [log_joint({"mu": mu, "sigma": u.exp()}) + u for mu, u in points]
+    torch.testing.assert_close(normal_target().log_prob(points), torch.stack(expected))
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_gradients_are_those_of_the_density(loop: bool):
+    target = normal_target(loop=loop)
+    points = torch.tensor([[0.3, -0.5], [1.0, 0.2]], dtype=torch.float64)
+    leaves = points.clone().requires_grad_()
+    values = target.log_prob(leaves)
+    (expected,) = torch.autograd.grad(values.sum(), leaves)
+    found, gradients = target.value_and_gradient(points)
+    torch.testing.assert_close(found, values.detach())
+    torch.testing.assert_close(gradients, expected)
+    torch.testing.assert_close(target.plain_log_prob(points), values.detach())
+
+
+def test_chunks_change_nothing():
+    target = normal_target()
+    points = torch.randn(50, 2, dtype=torch.float64)
+    whole = target.value_and_gradient(points)
+    target._batched.chunk = 7
+    torch.testing.assert_close(target.value_and_gradient(points), whole)
+
+
+def test_constrain_and_back_with_batches():
+    target = Target(lambda p: p["s"].sum() + p["x"].sum(), {"s": simplex(3), "x": interval(0, 2, 2)})
+    points = torch.randn(4, 5, target.dim, dtype=torch.float64)
+    values = target.constrain(points)
+    assert values["s"].shape == (4, 5, 3)
+    assert values["x"].shape == (4, 5, 2)
+    torch.testing.assert_close(target.unconstrain(values), points)
+    assert target.names == ["s[0]", "s[1]", "s[2]", "x[0]", "x[1]"]
+    assert target.coordinates == ["s[0]", "s[1]", "x[0]", "x[1]"]
+
+
+def test_minibatches_are_unbiased():
+    target = by_rows()
+    points = torch.tensor([[0.3, -0.5]], dtype=torch.float64)
+    parts = [target.subsample(torch.tensor([i])).log_prob(points) for i in range(3)]
+    torch.testing.assert_close(torch.stack(parts).mean(0), target.log_prob(points))
+    torch.testing.assert_close(target.log_prob(points), normal_target().log_prob(points))
+
+
+def test_a_part_of_a_part_keeps_the_scale():
+    target = by_rows().subsample(torch.tensor([0, 1])).subsample(torch.tensor([1]))
+    assert target.scale == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda p: 1.0, "got float"),
+        (lambda p: -(torch.stack([p["mu"], p["sigma"]]) ** 2), r"got shape \(2,\)"),
+        (lambda p: -(p["mu"] ** 2), "doesn't depend on 'sigma'"),
+        (lambda p: torch.tensor(float(p["mu"].detach()) + float(p["sigma"].detach())), "no gradient"),
+        (lambda p: -(p["mu"].detach() ** 2 + p["sigma"].detach()), "no gradient"),
+    ],
+)
+def test_what_a_log_joint_may_not_return(function, message: str):
+    target = Target(function, {"mu": real(), "sigma": positive()})
+    with pytest.raises(FitError, match=message):
+        target.value_and_gradient(torch.zeros(1, 2, dtype=torch.float64))
+
+
+def test_a_parameter_that_bounds_another_is_used():
+    target = Target(lambda p: p["b"] * 0, {"a": interval(0, 1), "b": interval(0, lambda p: 1 - p["a"])})
+    target.value_and_gradient(torch.zeros(1, 2, dtype=torch.float64))
+
+
+def test_a_function_that_vmap_refuses_is_named_and_the_loop_takes_it():
+    def branching(p):
+        return -(p["mu"] ** 2) if p["mu"] > 0 else -2 * p["mu"] ** 2
+
+    points = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    with pytest.raises(FitError, match="loop=True"):
+        Target(branching, {"mu": real()}).log_prob(points)
+    looped = Target(branching, {"mu": real()}, loop=True)
+    assert looped.log_prob(points).tolist() == [-1.0, -2.0]
+    assert looped.value_and_gradient(points)[1].tolist() == [[-2.0], [4.0]]
+
+
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_no_start_is_found_where_nothing_is_finite(value: float):
+    target = Target(lambda p: p["mu"] * 0 + value, {"mu": real()})
+    with pytest.raises(FitError, match="every starting point"):
+        target.starting_points(2)
+
+
+def test_starts_avoid_where_the_density_is_zero():
+    target = Target(lambda p: torch.where(p["x"] > 0.5, -p["x"], -torch.inf), {"x": real()})
+    assert (target.starting_points(20, seed=3) > 0.5).all()
+
+
+def test_one_matrix_without_a_factor_takes_no_other_point_along():
+    def cholesky(p):
+        matrix = torch.eye(2, dtype=torch.float64) + p["x"]
+        return -torch.linalg.cholesky(matrix).diagonal().log().sum()
+
+    target = Target(cholesky, {"x": real()})
+    values, gradients = target.value_and_gradient(torch.tensor([[0.5], [-3.0], [1.0]], dtype=torch.float64))
+    assert values[1] == -torch.inf
+    assert gradients[1] == 0
+    torch.testing.assert_close(
+        values[[0, 2]], target.log_prob(torch.tensor([[0.5], [1.0]], dtype=torch.float64))
+    )
+
+
+def test_bad_input():
+    with pytest.raises(ConfigError, match="at least one"):
+        Target(log_joint, {})
+    with pytest.raises(ConfigError, match="'mu' is float"):
+        Target(log_joint, {"mu": 1.0})
+    with pytest.raises(ConfigError, match="together"):
+        Target(log_joint, {"mu": real()}, data=(Y,))
+    with pytest.raises(ShapeError, match="same number of rows"):
+        Target(log_joint, {"mu": real()}, log_likelihood=lambda p, y, z: y, data=(Y, Y[:2]))
+    with pytest.raises(ShapeError, match=r"\(n, 2\)"):
+        normal_target().log_prob(torch.zeros(2, 3, dtype=torch.float64))
+    with pytest.raises(ConfigError, match="minibatches"):
+        normal_target().subsample(torch.tensor([0]))
+    wrong = Target(
+        lambda p: p["mu"] * 0, {"mu": real()}, log_likelihood=lambda p, y: (y - p["mu"]).sum(), data=(Y,)
+    )
+    with pytest.raises(FitError, match="each of 3 rows"):
+        wrong.log_prob(torch.zeros(1, 1, dtype=torch.float64))
+
+
+def test_values_outside_their_support_are_refused():
+    target = normal_target()
+    with pytest.raises(DataError, match="'sigma' is outside"):
+        target.unconstrain({"mu": 0.0, "sigma": -1.0})
+    with pytest.raises(ConfigError, match="no value for the parameter 'sigma'"):
+        target.unconstrain({"mu": 0.0})
+    with pytest.raises(ConfigError, match="did you mean 'mu'"):
+        target.unconstrain({"mu": 0.0, "sigma": 1.0, "muu": 0.0})
+    with pytest.raises(ShapeError, match="leading"):
+        target.unconstrain({"mu": np.zeros(2), "sigma": np.ones(3)})
+
+
+WEIGHTS = torch.tensor([0.25, 0.75], dtype=torch.float64)
+
+
+def with_classes() -> Target:
+    def log_joint(p):
+        prior = Normal(torch.tensor([0.0, 3.0]).double(), 2.0).log_prob(p["mu"]).sum()
+        classes = WEIGHTS.log()[p["z"]].sum()
+        return prior + classes + Normal(p["mu"][p["z"]], 1.0).log_prob(Y).sum()
+
+    return Target(log_joint, {"z": discrete(2, 3), "mu": real(2)})
+
+
+def summed(p):
+    """The same with each datum's class summed out by hand."""
+    prior = Normal(torch.tensor([0.0, 3.0]).double(), 2.0).log_prob(p["mu"]).sum()
+    return prior + (WEIGHTS.log() + Normal(p["mu"], 1.0).log_prob(Y[:, None])).logsumexp(1).sum()
+
+
+def test_discrete_parameters_are_summed_out():
+    target, by_hand = with_classes(), Target(summed, {"mu": real(2)})
+    assert target.dim == 2
+    points = torch.randn(5, 2, dtype=torch.float64)
+    torch.testing.assert_close(target.log_prob(points), by_hand.log_prob(points))
+    torch.testing.assert_close(target.value_and_gradient(points), by_hand.value_and_gradient(points))
+
+
+def test_discrete_parameters_are_drawn_given_the_others():
+    target = with_classes()
+    point = torch.tensor([0.5, 2.5], dtype=torch.float64)
+    torch.manual_seed(0)
+    values = target.complete(point.expand(4000, 2))
+    assert list(values) == ["z", "mu"]
+    expected = (WEIGHTS.log() + Normal(point, 1.0).log_prob(Y[:, None])).softmax(1)[:, 1]
+    error = (expected * (1 - expected) / 4000).sqrt()
+    assert ((values["z"].double().mean(0) - expected).abs() < 4 * error).all()
+    found = fit(target)
+    assert found.sample(7, seed=0)["z"].shape == (7, 3)
+    assert "z[2]" in str(found.summary())
+
+
+def test_too_many_configurations():
+    with pytest.raises(ConfigError, match=r"z have 1048576 configurations"):
+        Target(log_joint, {"z": discrete(2, 20), "mu": real()})
+    with pytest.raises(ConfigError, match="at least one continuous"):
+        Target(lambda p: p["z"].sum() * 1.0, {"z": discrete(2)})
