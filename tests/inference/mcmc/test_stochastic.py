@@ -35,7 +35,7 @@ def posterior() -> tuple[float, float]:
 
 @pytest.mark.parametrize("step", [0.1, 0.4])
 def test_the_stationary_variance_of_constant_steps_is_known(step: float) -> None:
-    draws = sgld(normal(), 400, 32, step_size=step, preconditioner="none", warmup=100, thin=5)
+    draws = sgld(normal(), 200, 64, step_size=step, preconditioner="none", warmup=60, thin=4)
     wanted = 1 / (PRECISION * (1 - 0.25 * step * PRECISION))
     assert agrees(draws["x"] ** 2, wanted)
     # Far enough from the exact variance to tell both apart.
@@ -62,8 +62,8 @@ def test_so_it_is_of_steps_with_inertia(friction: float) -> None:
 def test_decreasing_steps_come_nearer_than_constant_ones() -> None:
     errors = {}
     for schedule in ("constant", "decreasing"):
-        draws = sgld(normal(), 500, 64, step_size=0.6, schedule=schedule, preconditioner="none", warmup=50)
-        errors[schedule] = float((draws["x"][:, 250:, 1] ** 2).mean() * PRECISION[1] - 1)
+        draws = sgld(normal(), 200, 128, step_size=0.6, schedule=schedule, preconditioner="none", warmup=50)
+        errors[schedule] = float((draws["x"][:, 100:, 1] ** 2).mean() * PRECISION[1] - 1)
     assert errors["constant"] == pytest.approx(1 / (1 - 0.6) - 1, rel=0.2)
     assert abs(errors["decreasing"]) < 0.5 * errors["constant"]
 
@@ -94,14 +94,14 @@ def test_minibatch_gradients_are_unbiased() -> None:
 @pytest.mark.parametrize("preconditioner", ["curvature", "rms"])
 def test_minibatches_find_the_posterior(sampler, preconditioner: str) -> None:
     mean, variance = posterior()
-    draws = sampler(regression(), 300, 32, batch_size=50, preconditioner=preconditioner, warmup=300)
+    draws = sampler(regression(), 150, 64, batch_size=50, preconditioner=preconditioner, warmup=200)
     assert agrees(draws["mu"], mean)
     assert float(draws["mu"].var()) == pytest.approx(variance, rel=0.2)
     assert "isn't exact" in str(draws.summary())
 
 
 def test_what_is_said_of_the_variance_is_so() -> None:
-    draws = sgld(normal(), 400, 64, step_size=0.4, preconditioner="none", warmup=100, thin=5)
+    draws = sgld(normal(), 200, 128, step_size=0.4, preconditioner="none", warmup=60, thin=4)
     wide = float((draws["x"][..., 1] ** 2).mean() * PRECISION[1] - 1)
     said = float(draws.notes[0].split("by about ")[1].split("%")[0]) / 100
     assert said == pytest.approx(2 / 3, rel=0.02)

@@ -51,6 +51,8 @@ def given_points(target: Target, init: Mapping[str, Any] | Tensor, chains: int) 
         DataError: If a value isn't finite or lies outside its support.
     """
     points = target.unconstrain(init) if isinstance(init, Mapping) else init.double()
+    if not bool(points.isfinite().all()):
+        raise DataError(f"init holds {int((~points.isfinite()).sum())} numbers that are not finite")
     if points.ndim == 1:
         points = points.expand(chains, -1)
     if tuple(points.shape) != (chains, target.dim):
@@ -58,8 +60,6 @@ def given_points(target: Target, init: Mapping[str, Any] | Tensor, chains: int) 
             f"init has shape {tuple(points.shape)} in unconstrained coordinates; for {chains} chains of this target it "
             f"is ({target.dim},) or ({chains}, {target.dim}), or a dict with a value of each parameter"
         )
-    if not bool(points.isfinite().all()):
-        raise DataError(f"init holds {int((~points.isfinite()).sum())} numbers that are not finite")
     return points.numpy(force=True).copy()
 
 
