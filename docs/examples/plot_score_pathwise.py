@@ -12,10 +12,9 @@ import torch
 from torch.nn.functional import softplus
 
 import jensen as jn
+from jensen.inference import Ascending, Score, stochastic
 from jensen.inference.families import MeanField
 from jensen.inference.pathwise import Gradient, pathwise
-from jensen.inference.score import Score
-from jensen.inference.stochastic import Ascending, stochastic
 
 torch.manual_seed(0)
 x = torch.randn(200, 5, dtype=torch.float64)
@@ -34,9 +33,9 @@ converged = stochastic(target, first, ascending=Ascending(steps=400)).posterior
 # %%
 # Four estimators
 # ---------------
-# REINFORCE is the definition: the mean of :math:`(\log p - \log q) \nabla \log q`. :class:`~jensen.inference.score.Score`
-# takes out what can be known: the mean of the other draws as a baseline, and a quadratic that it has learned from
-# earlier draws, whose expectation is exact. None of them is biased.
+# REINFORCE is the definition: the mean of :math:`(\log p - \log q) \nabla \log q`.
+# :class:`jensen.inference.Score` takes out what can be known: the mean of the other draws as a baseline, and a
+# quadratic that it has learned from earlier draws, whose expectation is exact. None of them is biased.
 
 
 def reinforce(density, posterior, samples):
@@ -68,8 +67,8 @@ estimators = {
 # Against the number of draws
 # ---------------------------
 # All fall about as one over the number of draws. At the first posterior the learned quadratic explains nearly all of
-# the log-joint. At the converged one the ratio of p and q hardly varies; a baseline takes out its level, which REINFORCE
-# still pays for, and the quadratic takes out the correlations that a mean field can't have.
+# the log-joint. At the converged one the ratio of p and q hardly varies; a baseline takes out its level, which
+# REINFORCE still pays for, and the quadratic takes out the correlations that a mean field can't have.
 
 counts = [4, 8, 16, 32, 64]
 figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), sharex=True)
