@@ -77,7 +77,18 @@ def one(kind: str, rows: int, batch: int, seed: int) -> dict[str, Any]:
 
 def apart(kind: str, rows: int, batch: int, seed: int) -> dict[str, Any]:
     """The same in a process of its own."""
-    command = [sys.executable, __file__, "--one", kind, "--rows", str(rows), "--batch", str(batch), "--seed", str(seed)]
+    command = [
+        sys.executable,
+        __file__,
+        "--one",
+        kind,
+        "--rows",
+        str(rows),
+        "--batch",
+        str(batch),
+        "--seed",
+        str(seed),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -94,7 +105,10 @@ def main() -> None:
         print(json.dumps(one(arguments.one, arguments.rows, arguments.batch, arguments.seed)))
         return
     part = apart("minibatch", arguments.rows, arguments.batch, arguments.seed)
-    print(f"minibatch: {part['seconds']:.1f} s, {part['megabytes_above_data']:.0f} MB above the data", flush=True)
+    print(
+        f"minibatch: {part['seconds']:.1f} s, {part['megabytes_above_data']:.0f} MB above the data",
+        flush=True,
+    )
     small = apart("minibatch", arguments.rows // 10, arguments.batch, arguments.seed)
     full = apart("full", arguments.rows, arguments.batch, arguments.seed)
     sd, means = torch.tensor(full["sd"]), torch.tensor(part["mean"]) - torch.tensor(full["mean"])
