@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from jensen.errors import ConfigError, DataError, ShapeError
+from jensen.errors import ConfigError, ShapeError
 from jensen.registry import Registry
 from jensen.seeding import seeded
 from jensen.weights import likelihoods, priors, storage
@@ -161,11 +161,6 @@ def problem_of(
         DataError: If data or targets hold NaN, or all targets are of one class.
     """
     x = network.inputs(X)
-    if x.is_floating_point() and not bool(x.isfinite().all()):
-        raise DataError(
-            f"{int((~x.isfinite()).sum())} of {x.numel()} cells of X are NaN or infinite; impute them or leave "
-            "those data out"
-        )
     with torch.no_grad():
         outputs = network({name: value[None] for name, value in network.weights.items()}, x[:1]).shape[-1]
     targets = torch.as_tensor(y)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jensen.errors import ConfigError, ShapeError
+from jensen.errors import ConfigError, DataError, ShapeError
 from jensen.weights.stacked import stacked
 
 MEMORY = 8 * 2**20
@@ -146,12 +146,18 @@ class FunctionalNetwork:
 
         Raises:
             ShapeError: If there are no data.
+            DataError: If a cell isn't finite.
         """
         found = torch.as_tensor(x)
         if found.ndim == 0 or len(found) == 0:
             raise ShapeError(f"wanted data (n, ...) with n of at least 1, got shape {tuple(found.shape)}")
         embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in self.skeleton.modules())
         keeps = embeds and not found.is_floating_point()
+        if found.is_floating_point() and not bool(found.isfinite().all()):
+            raise DataError(
+                f"{int((~found.isfinite()).sum())} of {found.numel()} cells of X are NaN or infinite; impute them or "
+                "leave those data out"
+            )
         return found.to(self.device, None if keeps else self.dtype)
 
     def single(

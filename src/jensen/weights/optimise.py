@@ -142,6 +142,8 @@ def optimise(
         FitError: If the gradient stays non-finite, or memory runs out.
     """
     objective = Objective(values, loss, sets)
+    # The caller may have handed them over.
+    del values
     if options.epochs == 0:
         return {name: value.detach() for name, value in objective.values.items()}, {"loss": []}
     settings = Settings(
