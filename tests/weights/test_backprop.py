@@ -209,6 +209,12 @@ def test_subsets_and_the_rest() -> None:
     trained = jn.weights.fit(network, x, y, rest="trained", **options)
     assert set(trained.sample(2)) == {"2.weight", "2.bias"}
     assert not torch.equal(trained.network.fixed["0.weight"], network[0].weight)
+    network[0].bias.requires_grad_(False)
+    partly = jn.weights.fit(network, x, y, rest="trained", **options)
+    assert torch.equal(partly.network.fixed["0.bias"], network[0].bias)
+    assert not torch.equal(partly.network.fixed["0.weight"], network[0].weight)
+    later = partly.update(x, y)
+    assert torch.equal(later.network.fixed["0.weight"], partly.network.fixed["0.weight"])
     with pytest.raises(ConfigError, match="'lastlayer'; there are"):
         jn.weights.fit(network, x, y, **options | {"subset": "lastlayer"})
 

@@ -104,6 +104,7 @@ X, Y = torch.randn(20, 2), torch.randn(20)
         ({"X": torch.randn(20, 3)}, ShapeError, "can't take data"),
         ({"X": X.log()}, DataError, "NaN or infinite"),
         ({"y": Y.log()}, DataError, "NaN or infinite"),
+        ({"y": ["a"] * 20}, DataError, "y has to hold numbers"),
         ({"y": Y[:10]}, ShapeError, "20 data and y 10 targets"),
         ({"likelihood": "bernoulli"}, SupportError, "0 or 1"),
         ({"likelihood": "bernoulli", "y": torch.ones(20)}, DataError, "one class"),

@@ -163,7 +163,8 @@ class Bound:
         if self.prior.learned:
             values |= {f"prior/{n}": s.log() for n, s in self.problem.prior.scales.items()}
         if self.options.rest == "trained":
-            values |= {f"point/{n}": v for n, v in self.problem.network.fixed.items()}
+            network = self.problem.network
+            values |= {f"point/{n}": v for n, v in network.fixed.items() if n in network.free}
         return values
 
     def prior_log_scale(self, values: Mapping[str, Tensor]) -> Tensor:
@@ -211,6 +212,7 @@ class Bound:
             spread = {n: v.expand(samples, *v.shape) for n, v in points.items()}
             sets = {**unflat(draws, self.weights), **spread}
             return self.network(sets, x, self._each_buffer(samples), training=True)
+        # Noise of a flipout layer is one draw for all samples, whose signs differ from datum to datum.
         means, scales = unflat(values["loc"], self.weights), unflat(scale, self.weights)
         single = {n: means[n] for n in self.scales} | {b: scales[n] for n, b in self.scales.items()} | points
         if not self.drawn:

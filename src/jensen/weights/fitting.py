@@ -18,7 +18,7 @@ from jensen.weights.ensemble import EnsembleOptions, fit_ensemble
 from jensen.weights.likelihoods import Likelihood, NoiseScale
 from jensen.weights.map import MapOptions, fit_map
 from jensen.weights.members import MembersPosterior
-from jensen.weights.network import FunctionalNetwork
+from jensen.weights.network import FunctionalNetwork, tensor_of
 from jensen.weights.normal import NormalPosterior
 from jensen.weights.options import Options, parse
 from jensen.weights.posterior import Posterior, matches
@@ -163,7 +163,7 @@ def problem_of(
     x = network.inputs(X)
     with torch.no_grad():
         outputs = network({name: value[None] for name, value in network.weights.items()}, x[:1]).shape[-1]
-    targets = torch.as_tensor(y)
+    targets = tensor_of(y, "y")
     if likelihood == "auto":
         likelihood = _suiting(targets, outputs)
     family = likelihoods.likelihood(likelihood, noise_scale)

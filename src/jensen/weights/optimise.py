@@ -47,7 +47,7 @@ class MemberBatches:
         self.y = y
         self.seed = seed
         self.sets = sets
-        self.rows = rows
+        self.rows = None if rows is None else rows.to(x.device)
         self.n = len(x) if rows is None else rows.shape[1]
         self.batch_size = min(batch_size, self.n)
 
