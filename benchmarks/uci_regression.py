@@ -48,10 +48,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "dropout": {
         "method": "dropout",
-        "insert": 0.02,
+        "insert": 0.05,
+        "prior_scale": 0.5,
         "epochs": 40,
         "batch_size": 32,
-        "learning_rate": 0.02,
+        "learning_rate": 0.01,
     },
     "backprop": {
         "method": "bayes-by-backprop",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from jensen.errors import ConfigError, DataError, ShapeError
+from jensen.errors import ConfigError, ShapeError
 from jensen.registry import Registry
 from jensen.seeding import seeded
 from jensen.weights import likelihoods, priors, storage
@@ -19,7 +19,7 @@ from jensen.weights.laplace import LaplaceOptions, LaplacePosterior, fit_laplace
 from jensen.weights.likelihoods import Likelihood, NoiseScale
 from jensen.weights.map import MapOptions, fit_map
 from jensen.weights.members import MembersPosterior
-from jensen.weights.network import FunctionalNetwork
+from jensen.weights.network import FunctionalNetwork, tensor_of
 from jensen.weights.normal import NormalPosterior
 from jensen.weights.options import Options, parse
 from jensen.weights.pbp import PbpOptions, PbpPosterior, fit_pbp
@@ -177,14 +177,9 @@ def problem_of(
         DataError: If data or targets hold NaN, or all targets are of one class.
     """
     x = network.inputs(X)
-    if x.is_floating_point() and not bool(x.isfinite().all()):
-        raise DataError(
-            f"{int((~x.isfinite()).sum())} of {x.numel()} cells of X are NaN or infinite; impute them or leave "
-            "those data out"
-        )
     with torch.no_grad():
         outputs = network({name: value[None] for name, value in network.weights.items()}, x[:1]).shape[-1]
-    targets = torch.as_tensor(y)
+    targets = tensor_of(y, "y")
     if likelihood == "auto":
         likelihood = _suiting(targets, outputs)
     family = likelihoods.likelihood(likelihood, noise_scale)

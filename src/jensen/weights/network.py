@@ -7,13 +7,14 @@ from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jensen.errors import ConfigError, ShapeError
+from jensen.errors import ConfigError, DataError, ShapeError
 from jensen.weights.stacked import stacked
 
 MEMORY = 8 * 2**20
@@ -146,12 +147,18 @@ class FunctionalNetwork:
 
         Raises:
             ShapeError: If there are no data.
+            DataError: If a cell isn't finite, or no number.
         """
-        found = torch.as_tensor(x)
+        found = tensor_of(x, "X")
         if found.ndim == 0 or len(found) == 0:
             raise ShapeError(f"wanted data (n, ...) with n of at least 1, got shape {tuple(found.shape)}")
         embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in self.skeleton.modules())
         keeps = embeds and not found.is_floating_point()
+        if found.is_floating_point() and not bool(found.isfinite().all()):
+            raise DataError(
+                f"{int((~found.isfinite()).sum())} of {found.numel()} cells of X are NaN or infinite; impute them or "
+                "leave those data out"
+            )
         return found.to(self.device, None if keeps else self.dtype)
 
     def single(
@@ -364,6 +371,31 @@ class FunctionalNetwork:
         return count
 
 
+def tensor_of(values: Any, name: str) -> Tensor:
+    """Numbers as a tensor, from a tensor, an array, a list or a data frame.
+
+    Args:
+        values: The numbers.
+        name: What they are, for messages.
+
+    Raises:
+        DataError: If they aren't numbers.
+
+    Example:
+        >>> tensor_of([[1, 2]], "X").shape
+        torch.Size([1, 2])
+    """
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    try:
+        return torch.as_tensor(array)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"{name} has to hold numbers, got dtype {array.dtype}; encode text and categories as numbers first"
+        ) from None
+
+
 def chosen(network: nn.Module, free: Sequence[str], subset: Subset) -> list[str]:
     """The names that a subset stands for, in the network's order.
 
@@ -464,4 +496,14 @@ def unflat(vectors: Float[Tensor, "*sets size"], like: Mapping[str, Tensor]) -> 
     }
 
 
-__all__ = ["MEMORY", "FunctionalNetwork", "Subset", "Values", "chosen", "flat", "stack", "unflat"]
+__all__ = [
+    "MEMORY",
+    "FunctionalNetwork",
+    "Subset",
+    "Values",
+    "chosen",
+    "flat",
+    "stack",
+    "tensor_of",
+    "unflat",
+]
