@@ -125,7 +125,7 @@ def sequence(tasks: Tasks, method: str, fit_options: dict[str, Any], seed: int) 
     likelihood = "categorical" if tasks.outputs > 1 else "bernoulli"
     posterior: jn.weights.Posterior | None = None
     table: list[list[float]] = []
-    link = {"link": "probit"} if method == "laplace" else {}
+    sampled = {"samples": 16} | ({"predictive": "sampled"} if method == "laplace" else {})
     for x, y in tasks.train:
         if posterior is None:
             posterior = jn.weights.fit(
@@ -133,7 +133,7 @@ def sequence(tasks: Tasks, method: str, fit_options: dict[str, Any], seed: int) 
             )
         else:
             posterior = posterior.update(x, y, seed=seed)
-        table.append(tasks.accuracies(classes(posterior, tasks.outputs, link)))
+        table.append(tasks.accuracies(classes(posterior, tasks.outputs, sampled)))
     return table
 
 
