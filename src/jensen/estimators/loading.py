@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from jensen.estimators.fitted import ExactEstimator
+from jensen.estimators.fitted import PARAMETERS, ExactEstimator
 from jensen.estimators.hidden_markov import HiddenMarkovModel
 from jensen.estimators.linear import PPCA, FactorAnalysis
 from jensen.estimators.mixtures import BernoulliMixture, GaussianMixture
@@ -15,15 +15,6 @@ FACES: dict[str, type[ExactEstimator]] = {
     for face in (PPCA, FactorAnalysis, GaussianMixture, BernoulliMixture, HiddenMarkovModel)
 }
 """Faces of the exact models by recipe; all others have that of autoencoders."""
-
-_PARAMETERS = {
-    "latent_dim": "n_components",
-    "components": "n_components",
-    "covariance": "covariance_type",
-    "restarts": "n_init",
-    "epochs": "max_iter",
-    "tolerance": "tol",
-}
 
 
 def load(folder: str | Path, device: str = "cpu") -> Any:
@@ -45,7 +36,7 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
     face: Any = FACES[run.recipe]
     names = set(face().get_params())
     options: dict[str, Any] = {
-        _PARAMETERS.get(key, key): value
+        PARAMETERS.get(key, key): value
         for key, value in cast("dict[str, Any]", run.config.model_dump()).items()
     }
     options = {key: value for key, value in options.items() if key in names}
