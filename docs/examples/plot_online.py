@@ -2,9 +2,9 @@
 Learning one task after the other
 =================================
 
-A network learns to read digits, then digits whose pixels are shuffled, then digits shuffled in another way. Training that
-just goes on forgets the first task. With the posterior after one task as the prior of the next, weights that mattered stay
-near where they were.
+A network learns to read digits, then digits whose pixels are shuffled, then digits shuffled in another way. Training
+that just goes on forgets the first task. With the posterior after one task as the prior of the next, weights that
+mattered stay near where they were.
 """
 
 # %%
@@ -71,7 +71,9 @@ for order in orders:
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True)
 for axis, table, title in zip(axes, (plain, kept), ("training goes on", "Laplace, online"), strict=True):
     for task in range(3):
-        axis.plot(range(task + 1, 4), [table[seen][task] for seen in range(task, 3)], "o-", label=f"task {task + 1}")
+        axis.plot(
+            range(task + 1, 4), [table[seen][task] for seen in range(task, 3)], "o-", label=f"task {task + 1}"
+        )
     axis.set(title=title, xlabel="tasks learnt", xticks=[1, 2, 3])
 axes[0].set(ylabel="test accuracy", ylim=(0, 1))
 axes[0].legend()
@@ -81,4 +83,6 @@ figure.tight_layout()
 # The number to watch is the first task's accuracy at the end.
 
 assert kept[-1][0] > plain[-1][0]
-print(f"first task after three: {plain[-1][0]:.2f} when training goes on, {kept[-1][0]:.2f} with the posterior")
+print(
+    f"first task after three: {plain[-1][0]:.2f} when training goes on, {kept[-1][0]:.2f} with the posterior"
+)
