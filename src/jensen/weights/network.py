@@ -76,6 +76,7 @@ class FunctionalNetwork:
         self.tied = len(list(network.named_parameters(remove_duplicate=False))) > len(named)
         self.attends = any(isinstance(module, nn.MultiheadAttention) for module in network.modules())
         self._looped: set[tuple[bool, bool]] = set()
+        self._bytes: dict[torch.Size, int] = {}
 
     @cached_property
     def weights(self) -> Values:
@@ -136,6 +137,7 @@ class FunctionalNetwork:
         added = {name: value.detach().clone() for name, value in other.skeleton.named_buffers()}
         other.buffers = {**added, **known}
         other._looped = set()
+        other._bytes = {}
         return other
 
     @cached_property
@@ -351,6 +353,12 @@ class FunctionalNetwork:
     @torch.no_grad()
     def row_bytes(self, x: Tensor) -> int:
         """Bytes of intermediate results for one datum and one set of weights."""
+        event = x.shape[1:]
+        if event not in self._bytes:
+            self._bytes[event] = self._counted(x)
+        return self._bytes[event]
+
+    def _counted(self, x: Tensor) -> int:
         count = x[0].numel() * x.element_size()
 
         def add(module: nn.Module, inputs: Any, output: Any) -> None:
