@@ -110,7 +110,9 @@ def mnist() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return parts[0].float(), parts[1].long(), parts[2].float(), parts[3].long()
 
 
-def classes(posterior: jn.weights.Posterior, outputs: int, options: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+def classes(
+    posterior: jn.weights.Posterior, outputs: int, options: dict[str, Any]
+) -> Callable[[Tensor], Tensor]:
     """The predicted class numbers."""
 
     def predict(x: Tensor) -> Tensor:
@@ -129,7 +131,14 @@ def sequence(tasks: Tasks, method: str, fit_options: dict[str, Any], seed: int) 
     for x, y in tasks.train:
         if posterior is None:
             posterior = jn.weights.fit(
-                tasks.network(seed), x, y, method=method, likelihood=likelihood, seed=seed, **tasks.options, **fit_options
+                tasks.network(seed),
+                x,
+                y,
+                method=method,
+                likelihood=likelihood,
+                seed=seed,
+                **tasks.options,
+                **fit_options,
             )
         else:
             posterior = posterior.update(x, y, seed=seed)
@@ -184,8 +193,12 @@ def main() -> None:
     methods: dict[str, Callable[[Tasks, int], list[list[float]]]] = {
         "all tasks at once": lambda tasks, seed: trained(tasks, seed, together=True),
         "one after the other": lambda tasks, seed: trained(tasks, seed, together=False),
-        "laplace, kronecker": lambda tasks, seed: sequence(tasks, "laplace", {"structure": "kronecker", **once}, seed),
-        "laplace, diagonal": lambda tasks, seed: sequence(tasks, "laplace", {"structure": "diagonal", **once}, seed),
+        "laplace, kronecker": lambda tasks, seed: sequence(
+            tasks, "laplace", {"structure": "kronecker", **once}, seed
+        ),
+        "laplace, diagonal": lambda tasks, seed: sequence(
+            tasks, "laplace", {"structure": "diagonal", **once}, seed
+        ),
         "bayes by backprop": lambda tasks, seed: sequence(tasks, "bayes-by-backprop", {}, seed),
     }
     result: dict[str, Any] = {}

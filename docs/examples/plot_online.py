@@ -2,9 +2,9 @@
 Learning one task after the other
 =================================
 
-A network learns to read digits, then digits whose pixels are shuffled, then digits shuffled in another way. Training that
-just goes on forgets the first task. With the posterior after one task as the prior of the next, weights that mattered stay
-near where they were.
+A network learns to read digits, then digits whose pixels are shuffled, then digits shuffled in another way. Training
+that just goes on forgets the first task. With the posterior after one task as the prior of the next, weights that
+mattered stay near where they were.
 """
 
 # %%
