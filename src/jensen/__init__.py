@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         nets,
         posteriors,
         priors,
+        weights,
     )
     from jensen.estimators import (
         PPCA,
@@ -46,6 +47,7 @@ _ROOMS = (
     "nets",
     "posteriors",
     "priors",
+    "weights",
 )
 _NAMES = dict.fromkeys(
     (
@@ -80,6 +82,7 @@ __all__ = [
     "nets",
     "posteriors",
     "priors",
+    "weights",
 ]
 
 

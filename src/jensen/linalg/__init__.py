@@ -1,5 +1,6 @@
 """Structured matrices as values with algebra."""
 
+from jensen.linalg.kronecker import Factor, Kronecker
 from jensen.linalg.low_rank import LowRankPlusDiagonal
 
-__all__ = ["LowRankPlusDiagonal"]
+__all__ = ["Factor", "Kronecker", "LowRankPlusDiagonal"]
