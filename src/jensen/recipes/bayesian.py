@@ -53,8 +53,12 @@ class BayesianConfig(BaseModel):
     epochs: int | None = Field(
         None, ge=0, description="passes over the data; by default about 2000 steps, 10 to 500 passes"
     )
-    batch_size: int | None = Field(None, gt=0, description="data in a batch; by default 100, less of small data")
-    learning_rate: float | None = Field(None, gt=0, description="highest step size; by default 0.01, conv 0.002")
+    batch_size: int | None = Field(
+        None, gt=0, description="data in a batch; by default 100, less of small data"
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, description="highest step size; by default 0.01, conv 0.002"
+    )
     predictive_samples: int = Field(64, gt=0, description="sets of weights that predictions average over")
     options: dict[str, Any] = Field(
         default_factory=dict[str, Any], description="further options of the method by name"
@@ -82,7 +86,9 @@ class BayesianConfig(BaseModel):
             if key in known:
                 continue
             if key not in own and key not in _PRIOR_OPTIONS:
-                raise ConfigError(unknown(f"option of method '{chosen}'", key, [*known, *own, *_PRIOR_OPTIONS]))
+                raise ConfigError(
+                    unknown(f"option of method '{chosen}'", key, [*known, *own, *_PRIOR_OPTIONS])
+                )
             of_method[key] = value
         return {**result, "options": of_method} if of_method else result
 
@@ -94,7 +100,9 @@ _PRIOR_OPTIONS = ("mixture_weight", "scale_ratio")
 class ClassifierConfig(BayesianConfig):
     """The options of a classifier."""
 
-    classes: int | None = Field(None, gt=1, description="how many classes there are; by default those of the data")
+    classes: int | None = Field(
+        None, gt=1, description="how many classes there are; by default those of the data"
+    )
 
 
 class RegressorConfig(BayesianConfig):

@@ -200,7 +200,9 @@ class Run:
                 raise RunError(f"the network of {path} is built from its config; leave network out")
             with seeded(0):
                 # A copy, since models move their network to a device.
-                model = recipe.assemble(config, schema, None, **({"network": deepcopy(network)} if own else {}))
+                model = recipe.assemble(
+                    config, schema, None, **({"network": deepcopy(network)} if own else {})
+                )
             about = dict(content["about"])
         except RunError:
             raise

@@ -69,7 +69,10 @@ def supervise(
             )
         config = config.model_copy(update={"classes": len(classes)})
         about = {**about, "classes": classes.tolist()}
-    about = {**about, "checksum": zlib.crc32(np.ascontiguousarray(targets).view(np.uint8).data, about["checksum"])}
+    about = {
+        **about,
+        "checksum": zlib.crc32(np.ascontiguousarray(targets).view(np.uint8).data, about["checksum"]),
+    }
     path = None if folder is None else make_folder(folder)
     lock = None if path is None else locked(path)
     watcher = watcher if path is None else Several(watcher, Heartbeat())

@@ -142,7 +142,7 @@ class Bound:
     def prior_log_scale(self, values: Mapping[str, Tensor]) -> Tensor:
         """Logarithms of the prior's scales, (P,)."""
         if not self.prior.learned:
-            return self.prior.scales[""].log()
+            return self.prior.scales[""].log().expand(self.problem.network.size)
         return flat({n: values[f"prior/{n}"].expand_as(v) for n, v in self.weights.items()}, self.weights)
 
     def __call__(self, values: Values, batch: Batch, progress: Progress) -> Tensor:

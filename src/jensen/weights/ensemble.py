@@ -14,7 +14,7 @@ from jensen.weights.members import MembersPosterior
 from jensen.weights.network import FunctionalNetwork, Values, stack
 from jensen.weights.optimise import MemberBatches, optimise
 from jensen.weights.options import TrainingOptions
-from jensen.weights.priors import flat_prior
+from jensen.weights.priors import TrainedPrior
 from jensen.weights.problem import Problem
 
 
@@ -103,7 +103,7 @@ def fit_ensemble(problem: Problem, options: EnsembleOptions) -> MembersPosterior
         rows = torch.randint(n, (members, n)) if options.bagging else None
     first |= {k: v.expand(members, *v.shape) for k, v in problem.start().items() if k not in first}
     buffers = {name: v.expand(members, *v.shape).clone() for name, v in network.buffers.items()}
-    flattened = flat_prior(problem.prior, network.weights)
+    trained = TrainedPrior(problem.prior, network.weights)
     step = options.adversarial * (problem.x.amax(0) - problem.x.amin(0)) if options.adversarial else None
 
     def negative(values: Values, x: Tensor, y: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def fit_ensemble(problem: Problem, options: EnsembleOptions) -> MembersPosterior
 
     def loss(values: Values, batch: Batch, progress: Progress) -> Tensor:
         assert batch.context is not None, "batches have targets"
-        prior = flattened.log_prob({"": values[""][:, : network.size]}) / n
+        prior = trained.log_prob(values) / n
         if step is None:
             return negative(values, batch.x, batch.context) - prior
         x = batch.x.detach().requires_grad_()

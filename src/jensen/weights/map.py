@@ -10,7 +10,7 @@ from jensen.weights.members import MembersPosterior
 from jensen.weights.network import Values
 from jensen.weights.optimise import History, MemberBatches, optimise
 from jensen.weights.options import TrainingOptions
-from jensen.weights.priors import flat_prior
+from jensen.weights.priors import TrainedPrior
 from jensen.weights.problem import Problem
 
 
@@ -48,14 +48,14 @@ def most_probable(
     values = {**problem.start(), **(start or {})}
     buffers = {name: value[None].clone() for name, value in network.buffers.items()}
 
-    prior, size = flat_prior(problem.prior, network.weights), network.size
+    prior = TrainedPrior(problem.prior, network.weights)
 
     def loss(values: Values, batch: Batch, progress: Progress) -> Tensor:
         assert batch.context is not None, "batches have targets"
         weights = {name: values[name] for name in network.weights}
         outputs = network(weights, batch.x, buffers, training=True)
         likelihood = problem.likelihood.log_prob(outputs, batch.context, values).mean(-1)
-        return -likelihood - prior.log_prob({"": values[""][:, :size]}) / n
+        return -likelihood - prior.log_prob(values) / n
 
     batches = MemberBatches(problem.x, problem.y, options.batch_size, problem.seed)
     sets, history = optimise(

@@ -16,8 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from jensen.errors import ConfigError, ShapeError
 from jensen.weights.stacked import stacked
 
-MEMORY = 64 * 2**20
-"""Bytes of intermediate results at once."""
+MEMORY = 8 * 2**20
+"""Bytes of intermediate results at once, as of sets of weights. Small enough to stay in a processor's cache; on a GPU
+give more."""
 
 Values = dict[str, Tensor]
 """Names of parameters (and of what else is drawn with them) and their values, sets of them first: (S, *shape)."""

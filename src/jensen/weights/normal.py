@@ -66,9 +66,11 @@ class NormalPosterior(Posterior):
 
     def draw(self, samples: int) -> Values:
         """Draws of the normal."""
-        drawn = self.loc + self.scale * torch.randn(samples, len(self.loc)).to(self.loc)
+        drawn = torch.randn(samples, len(self.loc)).to(self.loc)
+        # In place, since many sets of a large network don't fit into a cache.
+        drawn.mul_(self.scale).add_(self.loc)
         if self.factor is not None:
-            drawn = drawn + torch.randn(samples, len(self.factor)).to(self.loc) @ self.factor
+            drawn.addmm_(torch.randn(samples, len(self.factor)).to(self.loc), self.factor)
         rest = {name: value.expand(samples, *value.shape) for name, value in self.values.items()}
         sets = unflat(drawn, self.network.weights)
         if self.statistics is None:

@@ -18,6 +18,10 @@ History = dict[str, list[float]]
 """What training recorded, epoch by epoch."""
 
 
+TOGETHER = 2**16
+"""Numbers of a set of values up to which all sets lie in one tensor; larger ones would only be copied once more."""
+
+
 class MemberBatches:
     """Batches of data in memory, the same for all sets of weights or others for each.
 
@@ -81,19 +85,20 @@ class MemberBatches:
 class Objective(nn.Module):
     """Values that are trained, as parameters, and the function of them that is to become small.
 
-    Sets of values lie in one tensor, which costs the optimiser and the backward pass less than many small ones do.
+    Sets of few values lie in one tensor, which costs the optimiser and the backward pass less than many small ones do.
 
     Args:
         values: Where training starts.
-        loss: Of values by name, one number a set of weights, whose sum is minimised. Sets of values come once more as
-            one tensor (S, size) under the empty name.
+        loss: Of values by name, one number a set of weights, whose sum is minimised. If they lie in one tensor
+            (S, size) it comes too, under the empty name.
         sets: Whether values have a first dimension of sets, (S, *shape).
     """
 
     def __init__(self, values: Mapping[str, Tensor], loss: Loss, sets: bool = True) -> None:
         super().__init__()
-        self.like = {name: value[0] for name, value in values.items()} if sets else {}
-        start = {"": flat(values, self.like)} if sets else values
+        together = sets and sum(value[0].numel() for value in values.values()) <= TOGETHER
+        self.like = {name: value[0] for name, value in values.items()} if together else {}
+        start = {"": flat(values, self.like)} if together else values
         self.own: Values = {name: nn.Parameter(value.detach().clone()) for name, value in start.items()}
         self.parts = nn.ParameterList(self.own.values())
         self.loss = loss

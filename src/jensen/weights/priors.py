@@ -94,7 +94,10 @@ class NormalPrior(Prior):
         total = -self._constant
         for name, scale in self.scales.items():
             deviation = weights[name] if self.loc is None else weights[name] - self.loc[name]
-            total = total - 0.5 * (deviation / scale).flatten(1).square().sum(-1)
+            if scale.ndim == 0:
+                total = total - (0.5 / scale.square()) * deviation.flatten(1).square().sum(-1)
+            else:
+                total = total - 0.5 * (deviation / scale).flatten(1).square().sum(-1)
         return total
 
     def cells(self, name: str, values: Tensor, scale: Tensor) -> Tensor:
@@ -250,11 +253,35 @@ def flat_prior(prior: Prior, weights: Mapping[str, Tensor]) -> Prior:
         prior: Over the weights by name.
         weights: Them, in the order of the tensor.
     """
-    scales = {"": flat({name: prior.scales[name].expand_as(v) for name, v in weights.items()}, weights)}
+    kinds = {float(scale) if scale.ndim == 0 else None for scale in prior.scales.values()}
+    if len(kinds) == 1 and None not in kinds:
+        scales = {"": next(iter(prior.scales.values()))}
+    else:
+        scales = {"": flat({name: prior.scales[name].expand_as(v) for name, v in weights.items()}, weights)}
     if isinstance(prior, NormalPrior):
         loc = None if prior.loc is None else {"": flat(prior.loc, weights)}
         return NormalPrior(scales, prior.learned, loc)
     return prior.with_scales(scales)
+
+
+class TrainedPrior:
+    """A prior over values that are trained, whether they lie in one tensor or not.
+
+    Args:
+        prior: Over the weights by name.
+        weights: Them, which come first among the values.
+    """
+
+    def __init__(self, prior: Prior, weights: Mapping[str, Tensor]) -> None:
+        self.prior = prior
+        self.flat = flat_prior(prior, weights)
+        self.size = sum(value.numel() for value in weights.values())
+
+    def log_prob(self, values: Mapping[str, Tensor]) -> Float[Tensor, " s"]:
+        """Log p(w) of S sets of values in nats, (S,)."""
+        if "" in values:
+            return self.flat.log_prob({"": values[""][:, : self.size]})
+        return self.prior.log_prob(values)
 
 
 def _owns(wanted: str, parameter: str) -> bool:

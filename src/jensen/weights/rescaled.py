@@ -79,4 +79,3 @@ class RescaledPredictive(Predictive):
     def sample(self, n: int, seed: int | None = 0) -> Tensor:
         """Draws of targets."""
         return self.shift + self.unit * self.predictive.sample(n, seed)
-

@@ -1,7 +1,8 @@
 """Chains of plain layers for many sets of weights, in one batched product a layer."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ _CELLWISE = (
     nn.LeakyReLU,
     nn.Identity,
 )
+
+LARGE = 2**14
+"""Weights of a layer from which the order of their slope counts for more than the calls of Python."""
 
 Layer = Callable[[Mapping[str, Tensor], Tensor, bool], Tensor]
 
@@ -50,7 +54,7 @@ def stacked(network: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor, bool,
         >>> call({"0.weight": torch.ones(5, 2, 3), "0.bias": torch.ones(5, 2)}, torch.ones(4, 3), False, False).shape
         torch.Size([5, 4, 2])
     """
-    layers = _layers(network, "")
+    layers = _layers(network, "", _Fresh())
     if layers is None or not any(isinstance(m, nn.Linear) for m in network.modules()):
         return None
     steps = layers
@@ -65,7 +69,41 @@ def stacked(network: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor, bool,
     return call
 
 
-def _layers(module: nn.Module, name: str) -> list[Layer] | None:
+class Product(torch.autograd.Function):
+    """x W^T + b for sets of each, whose slope by W comes in the order of W.
+
+    The slope that ``baddbmm`` gives comes transposed, and is copied before the optimiser can use it: for large
+    layers that costs as much as the optimiser itself.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The product (S, n, o) of (S, n, i) and (S, o, i), plus (S, o)."""
+        return torch.baddbmm(bias[:, None], x, weight.mT)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        """Keeps what the slopes need."""
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """By x, W and b."""
+        x, weight = ctx.saved_tensors
+        by_x = torch.bmm(slope, weight) if ctx.needs_input_grad[0] else None
+        return by_x, torch.bmm(slope.mT, x), slope.sum(1)
+
+
+@dataclass
+class _Fresh:
+    """Whether what the last step made is a new tensor that only the next one sees."""
+
+    fresh: bool = False
+
+
+def _layers(module: nn.Module, name: str, last: _Fresh) -> list[Layer] | None:
     """The steps of a module, or None if one of them isn't known."""
     if module._forward_hooks or module._forward_pre_hooks:
         return None
@@ -73,11 +111,12 @@ def _layers(module: nn.Module, name: str) -> list[Layer] | None:
     if kind is nn.Sequential:
         found: list[Layer] = []
         for child, part in module.named_children():
-            steps = _layers(part, f"{name}{child}.")
+            steps = _layers(part, f"{name}{child}.", last)
             if steps is None:
                 return None
             found += steps
         return found
+    before, last.fresh = last.fresh, kind is nn.Linear
     if isinstance(module, nn.Linear) and kind is nn.Linear:
         return [linear_layer(name, "bias" in dict(module.named_parameters()))]
     if kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
@@ -85,10 +124,11 @@ def _layers(module: nn.Module, name: str) -> list[Layer] | None:
     if isinstance(module, nn.Dropout) and kind is nn.Dropout:
         p = module.p
         return [lambda values, x, training: functional.dropout(x, p, training)]
+    if kind is nn.ReLU:
+        # In place where nobody else needs what the linear layer made.
+        return [lambda values, x, training: x.relu_() if before else x.relu()]
     if kind in _CELLWISE and not getattr(module, "inplace", False):
         return [lambda values, x, training: module(x)]
-    if isinstance(module, nn.ReLU):
-        return [lambda values, x, training: x.relu()]
     if isinstance(module, Stackable):
         own = module.stacked(name)
         return None if own is None else [own]
@@ -102,7 +142,9 @@ def linear_layer(name: str, bias: bool) -> Layer:
     def apply(values: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
         # All positions of all data are rows of one product a set.
         rows = x if x.ndim == 3 else x.flatten(1, -2)
-        if bias:
+        if bias and values[weight][0].numel() >= LARGE:
+            result: Tensor = Product.apply(rows, values[weight], values[offset])  # pyright: ignore[reportAssignmentType]
+        elif bias:
             result = torch.baddbmm(values[offset][:, None], rows, values[weight].mT)
         else:
             result = torch.bmm(rows, values[weight].mT)

@@ -185,7 +185,9 @@ class Standardised:
 
     def parameters(self) -> Iterator[Tensor]:
         """The network's weights, those of the posterior where there is one."""
-        values = dict(self.network.named_parameters()) if self.posterior is None else self.posterior.network.all
+        values = (
+            dict(self.network.named_parameters()) if self.posterior is None else self.posterior.network.all
+        )
         return iter(values.values())
 
     def to(self, device: str | torch.device) -> "Standardised":
