@@ -69,10 +69,20 @@ def test_shift_and_scale_keep_the_eigenbasis() -> None:
     close(moved.log_det, moved.dense().logdet())
 
 
+def test_nothing_but_the_identity_needs_no_basis() -> None:
+    product = PRODUCTS["two"]().with_scale(0.0).with_shift(3.0)
+    x = vector(2, 3, 4)
+    assert product.isotropic
+    close(product.multiply(x), 3 * x)
+    close(product.quadratic(x), 3 * x.square().sum((1, 2)))
+    close(product.log_det, product.dense().logdet())
+    assert "_decomposed" not in vars(product.factors[0])
+
+
 def test_covariance_of_a_contraction() -> None:
     product = PRODUCTS["two"]()
     a = vector(5, 4)
-    values, vectors = product.contracted_inverse(a)
+    values, vectors = product.contracted_inverse(a), product.factors[0].vectors
     jacobian = torch.stack([torch.kron(torch.eye(3, dtype=a.dtype), row[None]) for row in a])
     assert vectors is not None
     close(

@@ -1,5 +1,6 @@
 """Inference on a user's own log-joint, by variational families and by Markov chains, and on factor graphs."""
 
+from jensen.inference import mcmc
 from jensen.inference.factor_graph import (
     CRITICAL_COUPLING,
     LARGEST_TABLE,
@@ -72,6 +73,7 @@ __all__ = [
     "ising_grid",
     "ising_log_z",
     "lower_bounded",
+    "mcmc",
     "mean_field",
     "onsager_log_z_per_spin",
     "onsager_magnetisation",

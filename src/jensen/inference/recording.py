@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-Values = Callable[[Tensor], tuple[Tensor, ...]]
+Values = Callable[..., tuple[Tensor, ...]]
 
 
 class Dispatch(TorchDispatchMode):
@@ -30,11 +30,11 @@ class _Slot:
 class _Recorder(Dispatch):
     """Keeps every operation that is run, below automatic differentiation and vmap."""
 
-    def __init__(self, argument: Tensor) -> None:
+    def __init__(self, arguments: list[Tensor]) -> None:
         super().__init__()
-        self.numbers = {id(argument): 0}
+        self.numbers = {id(argument): i for i, argument in enumerate(arguments)}
         # Tensors are told apart by their ids, so none may be freed while others are made.
-        self.alive = [argument]
+        self.alive = [*arguments]
         self.constants: dict[int, Tensor] = {}
         self.operations: list[tuple[Any, Any, Any, list[int | None]]] = []
 
@@ -64,16 +64,15 @@ class _Recorder(Dispatch):
         return result
 
 
-def record(function: Values, argument: Tensor) -> Callable[[Tensor], Any]:
-    """Runs a function once and gives one that does the same operations on any tensor of the same shape.
+def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
+    """Runs a function once and gives one that does the same operations on any tensors of the same shapes.
 
-    What a Python branch has decided, it has decided for good. A factorisation that fails for some rows of the argument
-    (a matrix that isn't positive definite) doesn't raise: it gives -inf in results (n,) and zero in others. Tensors other than the argument and what is made of it
-    stay as they are.
+    What a Python branch has decided, it has decided for good. Tensors other than the arguments and what is made of
+    them stay as they are.
 
     Args:
-        function: Of one tensor, to a tuple of tensors.
-        argument: To run it with.
+        function: Of tensors, to a tuple of tensors.
+        *arguments: To run it with.
 
     Returns:
         The recording; its results are detached.
@@ -84,45 +83,31 @@ def record(function: Values, argument: Tensor) -> Callable[[Tensor], Any]:
         >>> recorded(torch.ones(2))[0]
         tensor([4., 9.])
     """
-    argument = argument.detach().clone()
-    recorder = _Recorder(argument)
+    inputs = [argument.detach().clone() for argument in arguments]
+    recorder = _Recorder(inputs)
     with recorder:
         # A copy, so that each result is one of an operation.
-        given = [x.clone() for x in function(argument)]
-    results = [recorder.number(x) for x in given]
-    checks = [
-        args[0].number
-        for func, args, _, _ in recorder.operations
-        if func is torch.ops.aten._linalg_check_errors.default and args[0].number not in recorder.constants
-    ]
-    operations = _needed(recorder.operations, [*results, *checks])
+        made = [x.clone() for x in function(*inputs)]
+    results = [recorder.number(x) for x in made]
+    operations = _needed(recorder.operations, results)
 
-    def replay(x: Tensor) -> tuple[Tensor, ...]:
-        values: dict[int, Any] = {**recorder.constants, 0: x}
+    def replay(*given: Tensor) -> tuple[Tensor, ...]:
+        values: dict[int, Any] = {**recorder.constants, **dict(enumerate(given))}
 
         def filled(slot: Any) -> Any:
             return values[slot.number] if isinstance(slot, _Slot) else slot
 
         for func, args, kwargs, numbers in operations:
             args, kwargs = tree_map(filled, (args, kwargs))
-            made = zip(numbers, tree_leaves(func(*args, **kwargs)), strict=True)
-            values.update((number, value) for number, value in made if number is not None)
-        failed = [(values[number] != 0).reshape(len(x), -1).any(1) for number in checks]
-        return tuple(_without(values[number], failed) for number in results)
+            found = zip(numbers, tree_leaves(func(*args, **kwargs)), strict=True)
+            values.update((number, value) for number, value in found if number is not None)
+        return tuple(values[number] for number in results)
 
     with torch.no_grad(), warnings.catch_warnings():
         # Torch calls its interpreter deprecated in favour of a compiler that takes many seconds to start.
         warnings.simplefilter("ignore")
-        traced: Any = torch.jit.trace(_Replay(replay).eval(), argument, check_trace=False)
+        traced: Any = torch.jit.trace(_Replay(replay).eval(), tuple(inputs), check_trace=False)
         return torch.jit.freeze(traced)
-
-
-def _without(result: Tensor, failed: list[Tensor]) -> Tensor:
-    """A result (n, ...) where factorisations have failed at some points: their density is zero, without a slope."""
-    for wrong in failed:
-        wrong = wrong.reshape(-1, *[1] * (result.ndim - 1))
-        result = torch.where(wrong, -torch.inf if result.ndim == 1 else 0.0, result)
-    return result
 
 
 class _Replay(torch.nn.Module):
@@ -132,8 +117,8 @@ class _Replay(torch.nn.Module):
         super().__init__()
         self.replay = replay
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.replay(x)
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        return self.replay(*given)
 
 
 def _needed(operations: list[Any], results: list[int]) -> list[Any]:

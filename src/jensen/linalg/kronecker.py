@@ -62,6 +62,11 @@ class Factor:
         """Eigenvectors in columns, (D, D); None stands for the identity."""
         return self._decomposed[1]
 
+    @cached_property
+    def squares(self) -> Float[Tensor, "d d"] | None:
+        """Squares of the eigenvectors' entries, (D, D); None stands for the identity."""
+        return None if self.vectors is None else self.vectors.square()
+
     def dense(self) -> Float[Tensor, "d d"]:
         """The whole matrix, (D, D)."""
         return self.matrix.diag() if self.diagonal else self.matrix
@@ -145,9 +150,21 @@ class Kronecker:
         """Eigenvalues of the whole, (d_1, ..., d_k)."""
         return self.product_values * self.scale + self.shift
 
+    @cached_property
+    def inverse_values(self) -> Float[Tensor, "..."]:
+        """One over the eigenvalues of the whole, (d_1, ..., d_k)."""
+        return 1 / self.values
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether nothing but the multiple of the identity is left, so that any basis will do."""
+        return not isinstance(self.scale, Tensor) and self.scale == 0
+
     @property
     def log_det(self) -> Float[Tensor, ""]:
         """Logarithm of the determinant, a number; -inf for a singular matrix."""
+        if self.isotropic:
+            return prod(self.shape) * torch.as_tensor(self.shift, dtype=torch.float64).log()
         return self.values.log().sum()
 
     @property
@@ -158,7 +175,7 @@ class Kronecker:
     def _rotated(self, x: Tensor, *, back: bool = False) -> Tensor:
         """Tensors in the eigenbasis, or back from it."""
         k = len(self.factors)
-        for place, factor in enumerate(self.factors):
+        for place, factor in enumerate(() if self.isotropic else self.factors):
             if factor.vectors is not None:
                 basis = factor.vectors.T if back else factor.vectors
                 axis = place - k
@@ -175,7 +192,8 @@ class Kronecker:
         Returns:
             The same shape.
         """
-        return self._rotated(self._rotated(x) * self.values**exponent, back=True)
+        values = self.shift if self.isotropic else self.values
+        return self._rotated(self._rotated(x) * values**exponent, back=True)
 
     def multiply(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The matrix times x, (..., d_1, ..., d_k)."""
@@ -197,7 +215,8 @@ class Kronecker:
 
     def quadratic(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """x^T M x of each tensor, the leading shape of x."""
-        return (self._rotated(x).square() * self.values).flatten(-len(self.shape)).sum(-1)
+        values = self.shift if self.isotropic else self.values
+        return (self._rotated(x).square() * values).flatten(-len(self.shape)).sum(-1)
 
     def inverse_gram(self, rows: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """J M^-1 J^T, symmetric to the last bit, for rows of J given as tensors.
@@ -212,9 +231,7 @@ class Kronecker:
         gram = white @ white.mT
         return (gram + gram.mT) / 2
 
-    def contracted_inverse(
-        self, vectors: Float[Tensor, "*n d"]
-    ) -> "tuple[Float[Tensor, '*n o'], Tensor | None]":
+    def contracted_inverse(self, vectors: Float[Tensor, "*n d"]) -> Float[Tensor, "*n o"]:
         """Covariance of W a for W ~ N(0, M^-1), a matrix with two factors, in its eigenbasis.
 
         It is U_1 diag(v) U_1^T with v_j = sum_i (U_2^T a)_i^2 / (c a_1j a_2i + s): one matrix-vector product for
@@ -224,7 +241,7 @@ class Kronecker:
             vectors: a, (..., d_2).
 
         Returns:
-            v, (..., d_1), and U_1, (d_1, d_1), None for the identity.
+            v, (..., d_1); U_1 are the vectors of the first factor.
 
         Raises:
             ShapeError: If there aren't two factors.
@@ -233,16 +250,16 @@ class Kronecker:
             raise ShapeError(f"a covariance of W a needs two factors, got {len(self.factors)}")
         right = self.factors[1]
         turned = vectors if right.vectors is None else vectors @ right.vectors
-        return turned.square() @ (1 / self.values).T, self.factors[0].vectors
+        return turned.square() @ self.inverse_values.T
 
     def inverse_diagonal(self) -> Float[Tensor, "..."]:
         """Diagonal of the inverse, (d_1, ..., d_k): variances where this is a precision."""
-        result = 1 / self.values
+        result = self.inverse_values
         k = len(self.factors)
         for place, factor in enumerate(self.factors):
-            if factor.vectors is not None:
+            if factor.squares is not None:
                 axis = place - k
-                result = (result.movedim(axis, -1) @ factor.vectors.square().T).movedim(-1, axis)
+                result = (result.movedim(axis, -1) @ factor.squares.T).movedim(-1, axis)
         return result
 
     def plus(self, other: "Kronecker") -> "Kronecker":

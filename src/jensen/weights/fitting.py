@@ -26,6 +26,7 @@ from jensen.weights.pbp import PbpOptions, PbpPosterior, fit_pbp
 from jensen.weights.posterior import Posterior, matches
 from jensen.weights.priors import PriorScale
 from jensen.weights.problem import Problem
+from jensen.weights.sgld import SghmcOptions, SgldOptions, fit_sgld
 from jensen.weights.swag import SwagOptions, fit_swag
 
 
@@ -51,6 +52,8 @@ METHODS: Registry[Method] = Registry(
     {
         "map": Method(MapOptions, fit_map),
         "laplace": Method(LaplaceOptions, fit_laplace, learns_scales=True, tunes_scales=True),
+        "sgld": Method(SgldOptions, fit_sgld),
+        "sghmc": Method(SghmcOptions, fit_sgld),
         "pbp": Method(PbpOptions, fit_pbp, learns_scales=True, tunes_scales=True),
         "dropout": Method(DropoutOptions, fit_dropout),
         "ensemble": Method(EnsembleOptions, fit_ensemble),

@@ -141,7 +141,7 @@ class Joint:
             parabola = 0.5 * rise * size**2 / bend if bend > 0 else size
             if best[0] > 0:
                 if abs(parabola / size - 1) > 1e-6:
-                    best = max(best, at(min(parabola, 4 * size)), key=lambda found: found[0])
+                    best = max(best, at(min(parabola, 1000 * size)), key=lambda found: found[0])
                 break
             size = min(max(parabola, 0.1 * size), 0.5 * size)
             best = at(size)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from jensen.linalg import Factor
 from jensen.weights.curvature import Block, Precision
 from jensen.weights.curvature.kronecker import input_rows
 from jensen.weights.curvature.layers import Watch
@@ -41,30 +42,39 @@ class RotatedOutputs:
     Attributes:
         loc: Means, (n, outputs).
         values: v, (n, outputs).
-        vectors: U, (outputs, outputs); None for the identity.
+        factor: Whose eigenvectors U are.
     """
 
     loc: Float[Tensor, "n outputs"]
     values: Float[Tensor, "n outputs"]
-    vectors: Float[Tensor, "outputs outputs"] | None
+    factor: Factor
+
+    @property
+    def variance(self) -> Float[Tensor, "n outputs"]:
+        """Of each output, (n, outputs)."""
+        squares = self.factor.squares
+        return (self.values if squares is None else self.values @ squares.T).to(self.loc)
 
     def predictive(self, likelihood: Likelihood, values: Values, link: str, samples: int) -> Predictive:
         """What is expected of targets, from torch's generator as it is."""
         classes = isinstance(likelihood, CategoricalLikelihood | BernoulliLikelihood)
-        basis = self.vectors
+        basis = self.factor.vectors
         if link == "probit" and classes:
-            variance = self.values if basis is None else self.values @ basis.square().T
-            shrunk = self.loc / (1 + torch.pi / 8 * variance).sqrt()
+            shrunk = self.loc / (1 + torch.pi / 8 * self.variance).sqrt()
             return MixturePredictive(likelihood, shrunk[None], values, point=True)
         if classes and link in ("auto", "monte-carlo"):
             noise = torch.randn(samples, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device)
-            noise = noise * self.values.sqrt()
+            noise = noise * self.values.sqrt().to(self.loc)
+            turned = noise if basis is None else noise @ basis.T.to(self.loc)
             spread = {name: value.expand(samples) for name, value in values.items()}
-            return MixturePredictive(
-                likelihood, self.loc + (noise if basis is None else noise @ basis.T), spread
-            )
+            return MixturePredictive(likelihood, self.loc + turned, spread)
+        return NormalOutputs(self.loc, self.covariance()).predictive(likelihood, values, link, samples)
+
+    def covariance(self) -> Float[Tensor, "n outputs outputs"]:
+        """Of the outputs of each datum, (n, outputs, outputs)."""
+        basis = self.factor.vectors
         whole = self.values.diag_embed() if basis is None else (basis * self.values[:, None]) @ basis.T
-        return NormalOutputs(self.loc, whole).predictive(likelihood, values, link, samples)
+        return whole.to(self.loc)
 
 
 def linearised_outputs(
@@ -116,13 +126,9 @@ def _through_features(network: FunctionalNetwork, block: Block, x: Tensor, memor
     size = max(1, memory // network.row_bytes(x))
     locs: list[Tensor] = []
     values: list[Tensor] = []
-    vectors: Tensor | None = None
     for part in x.split(size):
         with Watch({name: network.weights[name] for name in block.packing.names}) as seen:
             locs.append(network.single(seen.weights, part))
         features = input_rows(seen.uses[0]).to(block.units.dtype) * block.units
-        found, vectors = block.matrix.contracted_inverse(features)
-        values.append(found.to(network.dtype))
-    return RotatedOutputs(
-        torch.cat(locs), torch.cat(values), None if vectors is None else vectors.to(network.dtype)
-    )
+        values.append(block.matrix.contracted_inverse(features))
+    return RotatedOutputs(torch.cat(locs), torch.cat(values), block.matrix.factors[0])

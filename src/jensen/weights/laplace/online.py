@@ -12,7 +12,7 @@ from jensen.weights.laplace.options import LaplaceOptions
 from jensen.weights.laplace.settling import Settled, settle_further
 from jensen.weights.likelihoods import NormalLikelihood
 from jensen.weights.map import most_probable
-from jensen.weights.network import Values
+from jensen.weights.network import Values, unflat
 from jensen.weights.optimise import History
 from jensen.weights.priors import Prior
 from jensen.weights.problem import Problem
@@ -39,6 +39,9 @@ class PrecisionPrior(Prior):
 
     def log_prob(self, weights: Mapping[str, Float[Tensor, "s *shape"]]) -> Float[Tensor, " s"]:
         """Log-density of S sets of weights in nats, without the constant, (S,)."""
+        if "" in weights:
+            # Training keeps all of them in one tensor.
+            weights = unflat(weights[""], self.mean)
         value = -0.5 * self.precision.quadratic(deviations(weights, self.mean))
         return value.to(next(iter(weights.values())).dtype)
 

@@ -1,0 +1,60 @@
+"""Chains that drift off without end, as they do where the density can't be normalised."""
+
+import numpy as np
+
+from jensen.errors import FitError
+from jensen.inference.mcmc.density import Array
+from jensen.inference.mcmc.warm_up import WarmUp
+from jensen.inference.target import Target
+
+_FARTHEST = 250.0
+"""An unconstrained coordinate of a bounded parameter beyond e^250 or e^-250 of anything means nothing."""
+_FARTHEST_REAL = 1e15
+_GROWTH = 5.0
+"""By which factor a spread may grow from one window of the warm-up to the next when paths never turn."""
+
+
+def strayed(target: Target, positions: Array) -> str | None:
+    """The name of a coordinate that has left every sensible scale, if there is one.
+
+    Args:
+        target: Of the positions.
+        positions: Unconstrained, (..., dim).
+
+    Returns:
+        Such as ``tau`` or ``theta[3]``.
+    """
+    farthest = np.abs(positions).reshape(-1, target.dim).max(0)
+    limits = np.empty(target.dim)
+    for name, where in target.slices.items():
+        limits[where] = _FARTHEST_REAL if target.parameters[name].support == "real" else _FARTHEST
+    beyond = np.flatnonzero(~(farthest < limits))
+    return target.coordinates[beyond[0]] if len(beyond) else None
+
+
+def check_drift(target: Target, warm: WarmUp, positions: Array) -> None:
+    """Stops a warm-up whose chains drift off.
+
+    Args:
+        target: Of the chains.
+        warm: What was learnt until now.
+        positions: Where the chains are, unconstrained (chains, dim).
+
+    Raises:
+        FitError: If a coordinate has left every sensible scale; or if most paths never turned and a spread still grows
+            from window to window.
+    """
+    name = strayed(target, positions)
+    if name is None and len(warm.widths) > 1 and warm.unturned > 0.5:
+        growth = warm.widths[-1] / warm.widths[-2]
+        if growth.max() > _GROWTH:
+            name = target.coordinates[int(growth.argmax())]
+    if name is None:
+        return
+    place = target.coordinates.index(name)
+    raise FitError(
+        f"the chains drift off: the unconstrained coordinate of '{name}' has reached "
+        f"{positions[np.abs(positions[:, place]).argmax(), place]:.3g} in the warm-up and still moves on. The "
+        "posterior is probably improper (a flat prior that the data don't bound) or its density has no maximum; "
+        "give the parameter a proper prior"
+    )

@@ -1,0 +1,232 @@
+"""Gibbs sampling by the user's conditionals, Metropolis for the blocks without one, all chains in one batch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jensen.errors import ConfigError, DataError, ShapeError, unknown
+from jensen.inference.mcmc.draws import Draws
+from jensen.inference.mcmc.metropolis import best_acceptance, starting, step
+from jensen.inference.mcmc.options import check_counts
+from jensen.inference.mcmc.watching import OnDraws, Watch
+from jensen.inference.target import Target
+from jensen.seeding import seeded
+
+Conditional = Callable[[dict[str, Tensor]], Tensor]
+"""From the parameters of all chains, each (chains, *shape), to a draw of one given the others, (chains, *shape)."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The random walk of one block.
+
+    Attributes:
+        where: Its coordinates.
+        widths: Of its steps in each coordinate, (size,).
+        scale: What they are multiplied by.
+    """
+
+    where: slice
+    widths: Tensor
+    scale: float
+
+
+def _draw(target: Target, name: str, conditional: Conditional, points: Tensor) -> Tensor:
+    """The chains after a draw of one block.
+
+    Raises:
+        ShapeError: If the conditional gives another shape than the block's.
+        DataError: If it gives numbers that are not finite or outside the block's support.
+    """
+    values = target.constrain(points)
+    wanted = tuple(values[name].shape)
+    drawn: Any = conditional(dict(values))
+    if not isinstance(drawn, Tensor) or tuple(drawn.shape) != wanted:
+        got = tuple(drawn.shape) if isinstance(drawn, Tensor) else type(drawn).__name__
+        raise ShapeError(
+            f"the conditional of '{name}' returned {got}, wanted {wanted}: it gets the parameters of all "
+            f"{len(points)} chains at once, each with the chains first, and returns its own likewise"
+        )
+    if not bool(drawn.isfinite().all()):
+        raise DataError(f"the conditional of '{name}' drew numbers that are not finite")
+    values[name] = drawn.double()
+    return target.unconstrain(values)
+
+
+def gibbs(
+    target: Target,
+    conditionals: Mapping[str, Conditional],
+    draws: int = 1000,
+    chains: int = 16,
+    *,
+    warmup: int = 200,
+    thin: int = 1,
+    init: Mapping[str, Any] | Tensor | None = None,
+    seed: int | None = 0,
+    on_draws: OnDraws | None = None,
+    progress: bool | None = None,
+) -> Draws:
+    """Draws from a log-joint's posterior block by block; a block without a conditional takes Metropolis steps.
+
+    A sweep draws each parameter given all others, in the target's order: by its conditional where there is one, else by
+    a random-walk step of its coordinates, whose size is learnt in the warm-up. The conditionals have to be those of the
+    target's log-joint; where all are given it is evaluated only where chains begin and for the record.
+
+    Args:
+        target: The log-joint.
+        conditionals: By parameter, a function of a dict with the parameters of all chains, each (chains, *shape), that
+            draws this one given the others by torch's generator and returns it, (chains, *shape).
+        draws: Kept draws of each chain.
+        chains: How many, in one batch.
+        warmup: Sweeps before, which aren't kept.
+        thin: Sweeps from one kept draw to the next.
+        init: As in ``nuts``.
+        seed: Of all draws; None goes on with torch's generator.
+        on_draws: Called now and then with the number of draws made and wanted.
+        progress: Whether to show a bar; None: on a terminal, after a second.
+
+    Returns:
+        The draws with their diagnosis; where blocks take Metropolis steps ``stats["acceptance"]`` is their average.
+
+    Raises:
+        ConfigError: If a conditional is of no parameter of the target, or an option has a value that it can't take.
+        ShapeError: If a conditional returns another shape.
+        DataError: If a conditional draws numbers that are not finite or outside the parameter's support, or the
+            log-joint isn't finite where a chain has to begin.
+
+    Example:
+        >>> from jensen.inference import Target, real
+        >>> target = Target(lambda p: -(p["x"]**2 + p["y"]**2 - p["x"] * p["y"]), {"x": real(), "y": real()})
+        >>> def given(other):
+        ...     return lambda p: p[other] / 2 + 0.5**0.5 * torch.randn_like(p[other])
+        >>> found = gibbs(target, {"x": given("y"), "y": given("x")}, draws=500, chains=4)
+        >>> bool(abs(found["x"].mean()) < 0.2)
+        True
+
+    Source: Sampling-based approaches to calculating marginal densities, 1990, https://doi.org/10.2307/2289776;
+    Explaining the Gibbs sampler, 1992, https://doi.org/10.2307/2685208.
+    """
+    check_counts(draws, chains, warmup, thin)
+    for name in conditionals:
+        if name not in target.parameters:
+            raise ConfigError(unknown("parameter", name, target.parameters))
+    walks = {
+        name: Walk(where, torch.ones(target.parameters[name].size, dtype=torch.float64), 1.0)
+        for name, where in target.slices.items()
+        if name not in conditionals
+    }
+    with seeded(seed), Watch("gibbs", draws * chains, on_draws, progress) as watch:
+        points = starting(target, chains, init)
+        seen: list[Tensor] = []
+        for i in range(warmup):
+            points, shares = _sweep(target, conditionals, walks, points)
+            seen.append(points)
+            if i + 1 == warmup // 2 and chains * len(seen) > 10:
+                widths = torch.cat(seen[len(seen) // 2 :]).std(0)
+                walks = {name: _widened(walk, widths) for name, walk in walks.items()}
+            since = i + 1 if i + 1 <= warmup // 2 else i + 1 - warmup // 2
+            walks = {name: _scaled(walk, shares[name], since) for name, walk in walks.items()}
+            watch.warming((i + 1) / warmup)
+        kept = torch.empty(chains, draws, target.dim, dtype=torch.float64)
+        acceptance = torch.ones(chains, draws, dtype=torch.float64)
+        for i in range(draws):
+            shares: dict[str, Tensor] = {}
+            for _ in range(thin):
+                points, shares = _sweep(target, conditionals, walks, points)
+            kept[:, i] = points
+            if shares:
+                acceptance[:, i] = torch.stack(list(shares.values())).mean(0)
+            watch.done((i + 1) * chains)
+        log_prob = target.plain_log_prob(kept.flatten(0, 1)).reshape(chains, draws)
+    return Draws(
+        target,
+        kept,
+        "metropolis-within-gibbs" if walks else "gibbs",
+        {"log_prob": log_prob, "acceptance": acceptance},
+        {"scales": {name: walk.scale for name, walk in walks.items()}, "thin": thin},
+    )
+
+
+def metropolis_within_gibbs(
+    target: Target,
+    draws: int = 1000,
+    chains: int = 16,
+    *,
+    conditionals: Mapping[str, Conditional] | None = None,
+    warmup: int = 500,
+    thin: int = 1,
+    init: Mapping[str, Any] | Tensor | None = None,
+    seed: int | None = 0,
+    on_draws: OnDraws | None = None,
+    progress: bool | None = None,
+) -> Draws:
+    """Draws block by block with Metropolis steps: ``gibbs`` with few conditionals or none.
+
+    Args:
+        target: The log-joint; it needn't be differentiable.
+        draws: Kept draws of each chain.
+        chains: How many, in one batch.
+        conditionals: As in ``gibbs``; None: every parameter takes Metropolis steps.
+        warmup: Sweeps before, in which the steps' sizes are learnt.
+        thin: Sweeps from one kept draw to the next.
+        init: As in ``nuts``.
+        seed: Of all draws; None goes on with torch's generator.
+        on_draws: Called now and then with the number of draws made and wanted.
+        progress: Whether to show a bar; None: on a terminal, after a second.
+
+    Returns:
+        The draws with their diagnosis.
+
+    Raises:
+        ConfigError: As ``gibbs``.
+        ShapeError: As ``gibbs``.
+        DataError: As ``gibbs``.
+    """
+    return gibbs(
+        target,
+        conditionals or {},
+        draws,
+        chains,
+        warmup=warmup,
+        thin=thin,
+        init=init,
+        seed=seed,
+        on_draws=on_draws,
+        progress=progress,
+    )
+
+
+def _sweep(
+    target: Target,
+    conditionals: Mapping[str, Conditional],
+    walks: Mapping[str, Walk],
+    points: Float[Tensor, "chains dim"],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Each block once; the points then, and of each walking block the probabilities of acceptance (chains,)."""
+    value: Tensor | None = None
+    shares: dict[str, Tensor] = {}
+    for name in target.parameters:
+        if name in conditionals:
+            points, value = _draw(target, name, conditionals[name], points), None
+            continue
+        walk = walks[name]
+        if value is None:
+            value = target.plain_log_prob(points)
+        move = torch.zeros_like(points)
+        move[:, walk.where] = walk.scale * walk.widths * torch.randn_like(points[:, walk.where])
+        points, value, shares[name], _ = step(target, points, value, move)
+    return points, shares
+
+
+def _widened(walk: Walk, widths: Tensor) -> Walk:
+    found = widths[walk.where]
+    return Walk(walk.where, torch.where(found > 0, found, walk.widths), 2.38 / len(found) ** 0.5)
+
+
+def _scaled(walk: Walk, acceptance: Tensor, since: int) -> Walk:
+    moved = float(acceptance.mean() - best_acceptance(len(walk.widths))) * since**-0.6
+    return Walk(walk.where, walk.widths, walk.scale * torch.tensor(moved).exp().item())

@@ -1,0 +1,155 @@
+"""Where chains begin: around the modes that are found from many sides, or where the user says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jensen.errors import DataError, ShapeError
+from jensen.inference.mcmc.ascent import ascend
+from jensen.inference.mcmc.density import Array, Density, Metric, evaluate
+from jensen.inference.target import Target
+
+_FIRST, _SECOND = 40, 25
+"""Iterations uphill before and after the coordinates are whitened."""
+_OVERDISPERSED = 1.5
+"""Starting points lie so many standard deviations of the mode's normal distribution from it, where they can."""
+_FLAT = 1e-3
+"""A curvature below so much of the largest one, in coordinates that were whitened before, is that of a flat direction."""
+_DENSE_DIM = 150
+"""Up to so many coordinates a full covariance is estimated."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where chains begin.
+
+    Attributes:
+        points: Unconstrained, (chains, dim).
+        metric: Coordinates to begin in.
+        curved: Whether these coordinates come from the curvature at a mode.
+    """
+
+    points: Array
+    metric: Metric
+    curved: bool
+
+
+def is_dense(kind: str, dim: int) -> bool:
+    """Whether a metric of this kind is a full covariance."""
+    return kind == "dense" or (kind == "auto" and dim <= _DENSE_DIM)
+
+
+def given_points(target: Target, init: Mapping[str, Any] | Tensor, chains: int) -> Array:
+    """The user's starting points, (chains, dim).
+
+    Raises:
+        ShapeError: If there are neither one nor as many as chains.
+        DataError: If a value isn't finite or lies outside its support.
+    """
+    points = target.unconstrain(init) if isinstance(init, Mapping) else init.double()
+    if points.ndim == 1:
+        points = points.expand(chains, -1)
+    if tuple(points.shape) != (chains, target.dim):
+        raise ShapeError(
+            f"init has shape {tuple(points.shape)} in unconstrained coordinates; for {chains} chains of this target it "
+            f"is ({target.dim},) or ({chains}, {target.dim}), or a dict with a value of each parameter"
+        )
+    if not bool(points.isfinite().all()):
+        raise DataError(f"init holds {int((~points.isfinite()).sum())} numbers that are not finite")
+    return points.numpy(force=True).copy()
+
+
+def check_finite(target: Target, points: Array) -> None:
+    """Looks at the log-joint where chains begin.
+
+    Raises:
+        DataError: If it isn't finite at a point.
+    """
+    values = target.plain_log_prob(torch.from_numpy(points))
+    wrong = torch.nonzero(~values.isfinite())[:, 0]
+    if len(wrong):
+        chain = int(wrong[0])
+        where = {
+            name: value.tolist() for name, value in target.constrain(torch.from_numpy(points[chain])).items()
+        }
+        raise DataError(
+            f"the log-joint is {float(values[chain])} at the starting point of {len(wrong)} of {len(points)} chains, "
+            f"such as {where}; begin where it is finite, or leave init out"
+        )
+
+
+def _curvature(density: Density, point: Array, rows: int) -> Array:
+    """The negative Hessian in whitened coordinates by central differences, (dim, dim); so many points a call."""
+    dim = len(point)
+    width = 1e-4
+    shifts = np.concatenate([np.eye(dim), -np.eye(dim)]) * width
+    filled = np.concatenate([point + shifts, np.repeat(point[None], -2 * dim % rows, 0)])
+    slopes = np.concatenate([density(part)[1] for part in filled.reshape(-1, rows, dim)])[: 2 * dim]
+    hessian = (slopes[dim:] - slopes[:dim]) / (2 * width)
+    return 0.5 * (hessian + hessian.T)
+
+
+def _whitened(density: Density, point: Array, rows: int) -> tuple[Metric, bool]:
+    """Coordinates by the curvature at a point, and whether the density is a peak there."""
+    curvature = _curvature(density, point, rows)
+    if not np.isfinite(curvature).all():
+        return density.metric, False
+    values, vectors = np.linalg.eigh(curvature)
+    largest = np.abs(values).max()
+    if largest == 0:
+        return density.metric, False
+    widths = 1 / np.sqrt(np.maximum(np.abs(values), 1e-12 * largest))
+    # Any square root of the covariance does; a triangular one is what Metric holds.
+    root = density.metric.factor if density.metric.dense else np.diag(density.metric.factor)
+    upper: Array = np.asarray(np.linalg.qr((root @ (vectors * widths)).T, mode="r"))
+    factor = (upper * np.sign(np.diag(upper))[:, None]).T
+    peak = bool(values.min() > _FLAT * largest)
+    return Metric(density.metric.outward(point), factor), peak
+
+
+def find_start(target: Target, chains: int, dense: bool, generator: np.random.Generator) -> Start:
+    """Climbs from scattered points, whitens the coordinates by the curvature at the top, and spreads chains around it.
+
+    A chain begins around the mode that its own way led to, if that one can hold mass. Where there is no peak (an
+    unbounded density, a flat direction) chains begin at scattered points, in the target's own coordinates.
+
+    Args:
+        target: Of the chains.
+        chains: How many.
+        dense: Whether the coordinates are mixed.
+        generator: Of the spread.
+
+    Returns:
+        Points with a finite log-density.
+    """
+    scattered = target.starting_points(chains, int(generator.integers(2**31))).numpy(force=True)
+    plain = Metric(np.zeros(target.dim), np.ones(target.dim))
+    density = Density(target, plain)
+    found = ascend(density, scattered, _FIRST)
+    best = int(found.value.argmax())
+    metric, _ = _whitened(density, found.points[best], chains)
+    density = Density(target, metric)
+    found = ascend(density, metric.inward(found.points), _SECOND)
+    best = int(found.value.argmax())
+    tops = metric.outward(found.points)
+    metric, peak = _whitened(density, found.points[best], chains)
+    _, slope = evaluate(target, tops)
+    # What a whole Newton step would still gain at the top.
+    left = 0.5 * np.square(metric.gradient(slope)[best]).sum()
+    if not peak or left > 0.1 * target.dim:
+        return Start(scattered, plain, False)
+    tops[found.value < found.value[best] - 20 - 2 * target.dim] = tops[best]
+    spread = _OVERDISPERSED * (metric.outward(generator.standard_normal(tops.shape)) - metric.centre)
+    lowest = found.value[best] - 40 - 5 * target.dim
+    for _ in range(20):
+        low = evaluate(target, tops + spread)[0] < lowest
+        if not low.any():
+            break
+        spread[low] *= 0.5
+    if not dense:
+        metric = Metric(metric.centre, np.sqrt(np.diag(metric.covariance)))
+    return Start(tops + spread, metric, True)
