@@ -68,7 +68,8 @@ def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
     """Runs a function once and gives one that does the same operations on any tensors of the same shapes.
 
     What a Python branch has decided, it has decided for good. Tensors other than the arguments and what is made of
-    them stay as they are.
+    them stay as they are. A factorisation that fails for some rows of the arguments (a matrix that isn't positive
+    definite) doesn't raise: it gives -inf in results (n,) and zero in others.
 
     Args:
         function: Of tensors, to a tuple of tensors.
@@ -89,7 +90,12 @@ def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
         # A copy, so that each result is one of an operation.
         made = [x.clone() for x in function(*inputs)]
     results = [recorder.number(x) for x in made]
-    operations = _needed(recorder.operations, results)
+    checks = [
+        args[0].number
+        for func, args, _, _ in recorder.operations
+        if func is torch.ops.aten._linalg_check_errors.default and args[0].number not in recorder.constants
+    ]
+    operations = _needed(recorder.operations, [*results, *checks])
 
     def replay(*given: Tensor) -> tuple[Tensor, ...]:
         values: dict[int, Any] = {**recorder.constants, **dict(enumerate(given))}
@@ -101,13 +107,22 @@ def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
             args, kwargs = tree_map(filled, (args, kwargs))
             found = zip(numbers, tree_leaves(func(*args, **kwargs)), strict=True)
             values.update((number, value) for number, value in found if number is not None)
-        return tuple(values[number] for number in results)
+        failed = [(values[number] != 0).reshape(len(given[0]), -1).any(1) for number in checks]
+        return tuple(_without(values[number], failed) for number in results)
 
     with torch.no_grad(), warnings.catch_warnings():
         # Torch calls its interpreter deprecated in favour of a compiler that takes many seconds to start.
         warnings.simplefilter("ignore")
         traced: Any = torch.jit.trace(_Replay(replay).eval(), tuple(inputs), check_trace=False)
         return torch.jit.freeze(traced)
+
+
+def _without(result: Tensor, failed: list[Tensor]) -> Tensor:
+    """A result (n, ...) where factorisations have failed at some points: their density is zero, without a slope."""
+    for wrong in failed:
+        wrong = wrong.reshape(-1, *[1] * (result.ndim - 1))
+        result = torch.where(wrong, -torch.inf if result.ndim == 1 else 0.0, result)
+    return result
 
 
 class _Replay(torch.nn.Module):

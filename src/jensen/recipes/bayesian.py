@@ -17,7 +17,7 @@ from jensen.weights import METHODS, Standardised
 from jensen.weights.options import TrainingOptions
 from jensen.weights.options import parse as parse_options
 
-STEPS = 2000
+STEPS = 1000
 """Steps of training that small data get by default."""
 
 LEAST_EPOCHS, MOST_EPOCHS = 10, 500
@@ -48,10 +48,11 @@ class BayesianConfig(BaseModel):
     )
     prior: str = Field("normal", description="family of the weights' prior: normal, scale-mixture, laplace")
     prior_scale: float | Literal["learned"] | None = Field(
-        None, description="of the prior; none: learned by methods that do so, else 1"
+        None,
+        description="of the prior; none: learned by methods that do so, else 1 / sqrt(inputs) of each unit, biases 1",
     )
     epochs: int | None = Field(
-        None, ge=0, description="passes over the data; by default about 2000 steps, 10 to 500 passes"
+        None, ge=0, description="passes over the data; by default about 1000 steps, 10 to 500 passes"
     )
     batch_size: int | None = Field(
         None, gt=0, description="data in a batch; by default 100, less of small data"
@@ -219,6 +220,32 @@ def assemble(
         # Many small products are as fast in 64 bits, in which a datum's answer doesn't depend on its neighbours.
         built, view = _dense(config, prod(event), wanted).double(), (prod(event),)
     return Standardised(built, view, likelihood, scale=config.standardise)
+
+
+def prior_scales(config: Any, network: nn.Module) -> Any:
+    """The scales of the prior of a network's weights.
+
+    Where they are left open, and the method doesn't learn them, a weight has 1 / sqrt(inputs of its unit) and a bias 1:
+    outputs then have variances of about one before any data, however wide the layers are.
+
+    Args:
+        config: Resolved.
+        network: Over whose weights.
+
+    Returns:
+        As ``jensen.weights.fit`` takes them.
+    """
+    if config.prior_scale is not None:
+        return config.prior_scale
+    if METHODS[config.method].tunes_scales and config.prior == "normal":
+        return None
+    if not config.standardise:
+        return 1.0
+    return {
+        name: 1 / prod(value.shape[1:]) ** 0.5 if value.ndim > 1 else 1.0
+        for name, value in network.named_parameters()
+        if value.requires_grad
+    }
 
 
 def outputs(network: nn.Module, event: tuple[int, ...]) -> int | None:

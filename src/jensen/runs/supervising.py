@@ -13,7 +13,7 @@ from torch import nn
 from jensen.data import Dataset
 from jensen.errors import ConfigError, DataError
 from jensen.recipes import RECIPES
-from jensen.recipes.bayesian import fitting_options
+from jensen.recipes.bayesian import fitting_options, prior_scales
 from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.keeping import locked
 from jensen.runs.run import Run, make_folder
@@ -129,7 +129,7 @@ def _fitted(
         torch.as_tensor(targets),
         noise_scale=noise,
         prior=config.prior,
-        prior_scale=config.prior_scale,
+        prior_scale=prior_scales(config, model.network),
         method=config.method,
         seed=seed,
         on_epoch=on_epoch,
