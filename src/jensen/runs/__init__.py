@@ -4,7 +4,7 @@ from jensen.runs.comparing import Comparison, Difference, Outcome, Row, compare,
 from jensen.runs.fitting import fit
 from jensen.runs.loggers import LOGGERS
 from jensen.runs.predictions import doubts, judge, predict, probabilities
-from jensen.runs.run import Run
+from jensen.runs.run import Run, read_recipe
 from jensen.runs.snapshots import Snapshot, State, find, snapshot, snapshots
 from jensen.runs.streams import default_fraction, prepared, was_streamed
 from jensen.runs.supervising import class_numbers, targets_of
@@ -33,6 +33,7 @@ __all__ = [
     "predict",
     "prepared",
     "probabilities",
+    "read_recipe",
     "snapshot",
     "snapshots",
     "targets_of",

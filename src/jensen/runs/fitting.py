@@ -20,6 +20,7 @@ from jensen.models import LatentVariableModel
 from jensen.recipes import RECIPES
 from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.keeping import Keeper
+from jensen.runs.predictions import judge
 from jensen.runs.run import Run, make_folder
 from jensen.runs.solving import solve
 from jensen.runs.storage import versions
@@ -111,7 +112,7 @@ def fit(
             watcher=Silent() if watcher is None else watcher,
         )
     if chosen.targets is not None:
-        return supervise(
+        run = supervise(
             _whole(dataset, recipe),
             recipe,
             config,
@@ -124,6 +125,10 @@ def fit(
             watcher=Silent() if watcher is None else watcher,
             network=None if network is None else copy.deepcopy(network),
         )
+        if valid is not None and not run.evaluations:
+            numbers = judge(run, valid, seed=seed)
+            run.add_evaluation({"data": f"{valid.name}, held out", "seed": seed, **numbers})
+        return run
     if config.batch_size % engine.world_size != 0:
         raise ConfigError(
             f"{engine.world_size} processes can't share batches of {config.batch_size}; make batch_size a "

@@ -176,10 +176,7 @@ class Run:
             ShapeError: If the network's parameters have other names or shapes.
         """
         path = Path(folder)
-        if not path.is_dir():
-            raise RunError(
-                f"there is no Run at {path}: {'it is a file' if path.exists() else 'no such folder'}"
-            )
+        read_recipe(path)
         content = read_json(path / "config.json")
         try:
             check_layout(path, content)
@@ -228,6 +225,18 @@ class Run:
             _read_evaluations(path),
             path,
         )
+
+
+def read_recipe(folder: str | Path) -> str:
+    """The name of a Run's recipe, from its config.json alone.
+
+    Raises:
+        RunError: If the folder is no Run.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise RunError(f"there is no Run at {path}: {'it is a file' if path.exists() else 'no such folder'}")
+    return str(read_json(path / "config.json").get("recipe"))
 
 
 def check_layout(folder: Path, content: Mapping[str, Any]) -> None:
