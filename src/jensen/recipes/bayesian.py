@@ -26,6 +26,9 @@ LEAST_EPOCHS, MOST_EPOCHS = 10, 500
 DROPPED = 0.1
 """Part of the units that MC-dropout drops by default."""
 
+LOGITS = 5.0
+"""About the standard deviation of a class's logit before any data: small tables call for sure predictions."""
+
 _SMALLEST_IMAGE = 8
 """Side from which on images get a convolutional network by default."""
 
@@ -49,7 +52,7 @@ class BayesianConfig(BaseModel):
     prior: str = Field("normal", description="family of the weights' prior: normal, scale-mixture, laplace")
     prior_scale: float | Literal["learned"] | None = Field(
         None,
-        description="of the prior; none: learned by methods that do so, else 1 / sqrt(inputs) of each unit, biases 1",
+        description="of the prior; none: learned by methods that do so, else by the widths of the layers",
     )
     epochs: int | None = Field(
         None, ge=0, description="passes over the data; by default about 1000 steps, 10 to 500 passes"
@@ -225,8 +228,9 @@ def assemble(
 def prior_scales(config: Any, network: nn.Module) -> Any:
     """The scales of the prior of a network's weights.
 
-    Where they are left open, and the method doesn't learn them, a weight has 1 / sqrt(inputs of its unit) and a bias 1:
-    outputs then have variances of about one before any data, however wide the layers are.
+    Where they are left open, and the method doesn't learn them, a weight has g / sqrt(inputs of its unit) and a bias 1,
+    with g = sqrt(2), which ReLU keeps variances by. In the last layer g is 1 for numbers, whose spread is one, and
+    ``LOGITS`` for classes: outputs then have such standard deviations before any data, however wide the layers are.
 
     Args:
         config: Resolved.
@@ -241,10 +245,13 @@ def prior_scales(config: Any, network: nn.Module) -> Any:
         return None
     if not config.standardise:
         return 1.0
+    free = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    weights = [name for name, value in free.items() if value.ndim > 1]
+    last = LOGITS if isinstance(config, ClassifierConfig) else 1.0
+    gains = {name: last if name == weights[-1] else 2**0.5 for name in weights}
     return {
-        name: 1 / prod(value.shape[1:]) ** 0.5 if value.ndim > 1 else 1.0
-        for name, value in network.named_parameters()
-        if value.requires_grad
+        name: gains[name] / prod(value.shape[1:]) ** 0.5 if name in gains else 1.0
+        for name, value in free.items()
     }
 
 
