@@ -97,7 +97,7 @@ def _gathered(run: Run, dataset: Dataset | None, seed: int) -> Labelled:
             f"{run.folder or 'this Run'} keeps no examples, so there is nothing to show; give data: "
             "jensen report RUN --data DATA, or build(run, dataset)"
         )
-    shown = take(given, slice(0, SHOWN))
+    shown = given if len(given) <= SHOWN else take(given, slice(0, SHOWN))
     y = targets_of(shown, run.recipe)
     if RECIPES[run.recipe].targets == "classes":
         y = class_numbers(run, y, shown.name)
@@ -130,6 +130,11 @@ def _opening(material: Labelled) -> Markup:
             "These numbers are of data that the network was fitted on, so they are too good. Evaluate it on others: "
             "jensen evaluate RUN DATA."
         )
+    elif n.get("data") == run.about.get("data"):
+        notes.append(
+            f"The numbers are of data named {n.get('data')}, as those that the network was fitted on: it may have seen "
+            "them, and new data would do worse."
+        )
     if config.options.get("temperature", 1) != 1:
         notes.append("The KL was tempered in this fit: what it found is no posterior of the stated prior.")
     return join(
@@ -150,7 +155,9 @@ def _opening(material: Labelled) -> Markup:
                 f"have a posterior by method ",
                 tag("code", config.method),
                 f", of which predictions average over {_sets(material.predictive.samples)}. The numbers below are of "
-                f"{count(n['n'], 'datum', 'data')} of {n.get('data')}.",
+                f"{count(n['n'], 'datum', 'data')} of {n.get('data')}; pictures and lists are of "
+                f"{count(len(material.dataset), 'datum', 'data')} of {material.dataset.name}"
+                f"{', held out of the fit' if held_out and material.dataset is run.examples else ''}.",
                 class_="lead",
             ),
         ),
@@ -192,6 +199,7 @@ _MEANINGS = {
     "interval_error": "mean difference of the intervals' coverage from their probability",
     "unknown_auroc": "probability that an unknown datum looks more uncertain than a known one",
     "unknown_auroc_epistemic": "the same by the epistemic part alone",
+    "unknown_n": "number of unknown data",
     "n": "number of data",
     "samples": "sets of weights averaged over; 0 for a closed form",
 }

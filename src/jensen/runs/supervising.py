@@ -195,7 +195,7 @@ def targets_of(dataset: Dataset, recipe: str) -> NDArray[Any]:
     Raises:
         DataError: If there are none, or of a kind that the recipe doesn't predict.
     """
-    y = dataset.y
+    y: NDArray[Any] | None = dataset.y
     if y is None:
         raise DataError(
             f"{dataset.name} has no labels, which the model {recipe} predicts; give a .npz with y, or a table with "
