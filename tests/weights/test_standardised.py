@@ -70,7 +70,13 @@ def test_predictions_do_not_depend_on_the_units() -> None:
 
 def test_updates_keep_the_units() -> None:
     net = nn.Linear(2, 1).double()
-    options = {"method": "laplace", "noise_scale": 10.0, "prior_scale": 1.0, "structure": "full", "epochs": 50}
+    options = {
+        "method": "laplace",
+        "noise_scale": 10.0,
+        "prior_scale": 1.0,
+        "structure": "full",
+        "epochs": 50,
+    }
     half = Standardised(net, (2,), "normal").fit(X[:15], Y[:15], **options)
     both = half.update(X[15:], Y[15:])
     assert both.target_unit == half.target_unit
