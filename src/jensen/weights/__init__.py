@@ -11,6 +11,8 @@ from jensen.weights.posterior import Posterior
 from jensen.weights.predictive import MixturePredictive, NormalPredictive, Predictive, linearised
 from jensen.weights.priors import PRIORS, Prior
 from jensen.weights.problem import Problem
+from jensen.weights.rescaled import RescaledPredictive
+from jensen.weights.standardised import Standardised
 
 __all__ = [
     "KINDS",
@@ -30,6 +32,8 @@ __all__ = [
     "Predictive",
     "Prior",
     "Problem",
+    "RescaledPredictive",
+    "Standardised",
     "fit",
     "linearised",
     "load",

@@ -1,6 +1,6 @@
 """From a network and data to a posterior over its weights, by any method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,8 +225,24 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Posterior:
         raise ConfigError(
             "a user's network can't be made again from its file; give it: load(folder, network=net)"
         )
-    place = Path(folder)
-    tensors, about = storage.read(place)
+    tensors, about = storage.read(Path(folder))
+    return unpacked(tensors, about, network, folder)
+
+
+def unpacked(
+    tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any], network: nn.Module, place: str | Path
+) -> Posterior:
+    """The posterior that ``Posterior.packed`` was taken of, on the network's device.
+
+    Args:
+        tensors: By name.
+        about: What JSON held.
+        network: That it was fitted for, of any weights.
+        place: Where they come from, for messages.
+
+    Raises:
+        ShapeError: If the network's parameters have other names or shapes.
+    """
     parts: dict[str, dict[str, torch.Tensor]] = {"posterior": {}, "prior": {}, "parameter": {}, "buffer": {}}
     for key, value in tensors.items():
         part, _, name = key.partition("/")
