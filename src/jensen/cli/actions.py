@@ -1,6 +1,7 @@
 """What the commands do: read, call the library, write, print."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -43,10 +44,8 @@ def fit(
     extra = loggers(logs)
     if resume and stream is None:
         stream = was_streamed(out)
-    if labelled:
-        train = whole(data, "train", target, stream)
-    else:
-        train = obtain(data, "train", target, stream, exact=exact)
+    read = whole if labelled else partial(obtain, exact=exact)
+    train = read(data, "train", target, stream)
     with FitBar() as bar:
         run = runs.fit(
             train,
