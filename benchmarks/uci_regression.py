@@ -48,11 +48,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "dropout": {
         "method": "dropout",
-        "insert": 0.05,
+        "insert": 0.01,
         "prior_scale": 0.5,
         "epochs": 40,
-        "batch_size": 32,
-        "learning_rate": 0.01,
+        "batch_size": 16,
+        "learning_rate": 0.02,
     },
     "backprop": {
         "method": "bayes-by-backprop",
