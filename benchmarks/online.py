@@ -127,7 +127,7 @@ def sequence(tasks: Tasks, method: str, fit_options: dict[str, Any], seed: int) 
     likelihood = "categorical" if tasks.outputs > 1 else "bernoulli"
     posterior: jn.weights.Posterior | None = None
     table: list[list[float]] = []
-    sampled = {"samples": 16} | ({"predictive": "sampled"} if method == "laplace" else {})
+    options = {"link": "probit"} if method == "laplace" else {"samples": 16}
     for x, y in tasks.train:
         if posterior is None:
             posterior = jn.weights.fit(
@@ -142,7 +142,7 @@ def sequence(tasks: Tasks, method: str, fit_options: dict[str, Any], seed: int) 
             )
         else:
             posterior = posterior.update(x, y, seed=seed)
-        table.append(tasks.accuracies(classes(posterior, tasks.outputs, sampled)))
+        table.append(tasks.accuracies(classes(posterior, tasks.outputs, options)))
     return table
 
 

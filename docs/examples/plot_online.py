@@ -62,7 +62,7 @@ for order in orders:
         )
     else:
         posterior = posterior.update(x[:, order], y)
-    kept.append(accuracies(posterior, predictive="sampled", samples=16))
+    kept.append(accuracies(posterior, link="probit"))
 
 # %%
 # What is left of the first task
