@@ -35,11 +35,11 @@ def play(strategy, seed):
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     network = nn.Sequential(nn.Linear(2 + ARMS, 50), nn.ReLU(), nn.Linear(50, 1))
-    seen, rewards, lost = [], [], []
-    for number in range(ROUNDS):
+    seen, rewards, lost, posterior = [], [], [], None
+    for _ in range(ROUNDS):
         x = rng.uniform(-1, 1, (BATCH, 2))
         truth = chance(x)
-        if number == 0 or strategy == "at random":
+        if posterior is None:
             arms = rng.integers(0, ARMS, BATCH)
         else:
             every = torch.cat([features(x, np.full(BATCH, k)) for k in range(ARMS)])

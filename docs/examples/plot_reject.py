@@ -2,8 +2,8 @@
 The reject option: when to leave the answer to a person
 =======================================================
 
-A classifier that knows how sure it is can pass on what it isn't sure of. How much that wins is the selective-risk curve:
-the error on the data that are kept, against the share of data that is kept.
+A classifier that knows how sure it is can pass on what it isn't sure of. How much that wins is the selective-risk
+curve: the error on the data that are kept, against the share of data that is kept.
 """
 
 import matplotlib.pyplot as plt
@@ -16,7 +16,7 @@ train, test = jn.data.load("digits"), jn.data.load("digits", "test")
 rng = np.random.default_rng(0)
 
 
-# A third of the labels is enough for some errors; test images come with noise of their own.
+# A third of the labels leaves some errors; test images come with noise of their own.
 x, y = train.x[:400] / 255.0, train.y[:400]
 clean = test.x / 255.0
 noisy = np.clip(clean + 0.3 * rng.normal(size=clean.shape), 0, 1)

@@ -24,8 +24,8 @@ class Standardised:
     """A posterior over a network's weights, with data and targets in units that networks like.
 
     Data are shifted by their mean and divided by their standard deviation: of each column of a table, or of all cells
-    together of images, where a cell that hardly varies in the fit must not become the loudest one. Targets with normal noise likewise; predictions come in the targets' own unit, densities with
-    their Jacobian.
+    together of images, where a cell that hardly varies in the fit must not become the loudest one. Targets with normal
+    noise likewise; predictions come in the targets' own unit, densities with their Jacobian.
 
     Args:
         network: Of any weights; it isn't changed.
