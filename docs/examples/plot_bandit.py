@@ -2,9 +2,9 @@
 A contextual bandit by Thompson sampling
 ========================================
 
-In each round a context comes, an arm is pulled, and only that arm's reward is seen. Who always pulls the arm that looks
-best may never learn that another is better. Thompson sampling draws *one* set of weights from the posterior and pulls the
-arm that is best for it: an arm is tried as often as it may, by all that is known, be the best.
+In each round a context comes, an arm is pulled, and only that arm's reward is seen. Who always pulls the arm that
+looks best may never learn that another is better. Thompson sampling draws *one* set of weights from the posterior and
+pulls the arm that is best for it: an arm is tried as often as it may, by all that is known, be the best.
 """
 
 import matplotlib.pyplot as plt
