@@ -120,8 +120,9 @@ class _Bayesian(BaseEstimator):
         # Tables keep their precision; images are as large in 32 bits as they need be.
         return from_array(array, y, columns=columns, exact=array.ndim == 2 and array.dtype.kind == "f")
 
-    def _check(self, X: Any, *, reset: bool, **options: Any) -> Array:
-        return cast(Array, validate_data(self, X, reset=reset, dtype="numeric", allow_nd=True, **options))
+    def _check(self, X: Any, *, reset: bool, **options: Any) -> Any:
+        """The data checked; with labels among the options a pair."""
+        return validate_data(self, X, reset=reset, dtype="numeric", allow_nd=True, **options)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):

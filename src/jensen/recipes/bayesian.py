@@ -222,7 +222,7 @@ def assemble(
     else:
         # Many small products are as fast in 64 bits, in which a datum's answer doesn't depend on its neighbours.
         built, view = _dense(config, prod(event), wanted).double(), (prod(event),)
-    return Standardised(built, view, likelihood, scale=config.standardise)
+    return Standardised(built, view, likelihood, scale=config.standardise, columns=len(event) == 1)
 
 
 def prior_scales(config: Any, network: nn.Module) -> Any:

@@ -24,14 +24,15 @@ class Standardised:
     """A posterior over a network's weights, with data and targets in units that networks like.
 
     Data are shifted by their mean and divided by their standard deviation: of each column of a table, or of all cells
-    together of images. Targets with normal noise likewise; predictions come in the targets' own unit, densities with
-    their Jacobian.
+    together of images, where a cell that hardly varies in the fit must not become the loudest one. Targets with normal
+    noise likewise; predictions come in the targets' own unit, densities with their Jacobian.
 
     Args:
         network: Of any weights; it isn't changed.
         view: Shape in which it takes a datum.
         likelihood: Of the targets: "categorical", "bernoulli", "normal" or "poisson".
         scale: Whether data are brought into these units; else they go in as they are.
+        columns: Whether each column has a unit of its own; None: where the network takes a datum as a vector.
 
     Attributes:
         posterior: Over the weights; None before a fit.
@@ -44,12 +45,19 @@ class Standardised:
     """
 
     def __init__(
-        self, network: nn.Module, view: tuple[int, ...], likelihood: str, *, scale: bool = True
+        self,
+        network: nn.Module,
+        view: tuple[int, ...],
+        likelihood: str,
+        *,
+        scale: bool = True,
+        columns: bool | None = None,
     ) -> None:
         self.network = network
         self.view = view
         self.likelihood = likelihood
         self.scale = scale
+        self.columns = len(view) == 1 if columns is None else columns
         self.shift = torch.zeros((), dtype=torch.float64)
         self.unit = torch.ones((), dtype=torch.float64)
         self.target_shift = 0.0
@@ -95,7 +103,7 @@ class Standardised:
             )
         targets = torch.as_tensor(y)
         if self.scale:
-            self.shift, self.unit = _units(data)
+            self.shift, self.unit = _units(data, columns=self.columns)
         if self.likelihood == "normal":
             targets = targets.double()
             if not bool(targets.isfinite().all()):
@@ -152,7 +160,7 @@ class Standardised:
         targets = torch.as_tensor(y)
         if self.likelihood == "normal":
             targets = (targets.double() - self.target_shift) / self.target_unit
-        other = Standardised(self.network, self.view, self.likelihood, scale=self.scale)
+        other = Standardised(self.network, self.view, self.likelihood, scale=self.scale, columns=self.columns)
         other.shift, other.unit = self.shift, self.unit
         other.target_shift, other.target_unit = self.target_shift, self.target_unit
         other.posterior = self._fitted.update(self._standard(self._viewed(x)), targets, **options)
@@ -233,10 +241,10 @@ class Standardised:
             raise RuntimeError(f"it holds no posterior over weights ({error})") from None
 
 
-def _units(data: Tensor) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+def _units(data: Tensor, *, columns: bool) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
     """Mean and standard deviation: of each column, or of all cells of images; one where nothing varies."""
     found = data.double().cpu()
-    if data.ndim == 2:
+    if columns:
         mean, spread = found.mean(0), found.std(0, correction=0)
     else:
         mean, spread = found.mean(), found.std(correction=0)
