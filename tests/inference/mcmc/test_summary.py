@@ -107,7 +107,7 @@ def test_arviz_sees_the_same_draws() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = draws.to_arviz()
-    assert data.posterior["x"].shape == (3, 50, 2)
+    assert data.posterior["x"].shape == (3, 30, 2)
     np.testing.assert_array_equal(data.posterior["s"].values, draws["s"].numpy())
     assert {"lp", "diverging", "acceptance_rate", "n_steps", "tree_depth", "energy"} <= set(data.sample_stats)
 
