@@ -48,9 +48,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "dropout": {
         "method": "dropout",
-        "insert": 0.02,
+        "insert": 0.01,
+        "prior_scale": 0.5,
         "epochs": 40,
-        "batch_size": 32,
+        "batch_size": 16,
         "learning_rate": 0.02,
     },
     "backprop": {

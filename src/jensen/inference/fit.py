@@ -48,18 +48,6 @@ class Method:
 _GIVEN = {"target", "starts", "seed", "family", "gradient"}
 
 
-def _scale(mode: Mode, *, diagonal: bool) -> Tensor:
-    """A frame's scale at a mode; the diagonal one is that of independent coordinates, 1 / sqrt(precision)."""
-    if mode.scale_tril.ndim == 1:
-        return mode.scale_tril
-    if not diagonal:
-        return mode.scale_tril
-    inverse = torch.linalg.solve_triangular(
-        mode.scale_tril, torch.eye(len(mode.point)).to(mode.point), upper=False
-    )
-    return inverse.square().sum(0).rsqrt()
-
-
 def mean_field(
     target: Target,
     starts: Starts,
@@ -79,7 +67,7 @@ def mean_field(
         seed: Of the draws.
     """
     modes, notes = around(target, starts, draws, seed)
-    family = MeanField.around(modes[0].point, _scale(modes[0], diagonal=True))
+    family = MeanField.around(modes[0].point, modes[0].independent_scale)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
     q: Family = _linear_response(target, fitted) if linear_response else fitted.family
     return Found(q(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
@@ -98,7 +86,7 @@ def full_rank(target: Target, starts: Starts, *, draws: int | None = None, seed:
         seed: Of the draws.
     """
     modes, notes = around(target, starts, 64, seed)
-    family = FullRank.around(modes[0].point, _scale(modes[0], diagonal=False))
+    family = FullRank.around(modes[0].point, modes[0].scale_tril)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
     return Found(fitted.family(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
 
@@ -116,7 +104,7 @@ def low_rank(
         seed: Of the draws.
     """
     modes, notes = around(target, starts, 64, seed)
-    family = LowRank.around(modes[0].point, _scale(modes[0], diagonal=True), rank=rank)
+    family = LowRank.around(modes[0].point, modes[0].independent_scale, rank=rank)
     draws = draws or max(64, 8 * family.noise_dim)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
     return Found(fitted.family(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))

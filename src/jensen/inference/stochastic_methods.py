@@ -33,14 +33,6 @@ FLOW_STEPS = 3000
 """Of a flow, unless the user says otherwise."""
 
 
-def _own_scale(location: Tensor, scale_tril: Tensor) -> Tensor:
-    """The diagonal scale of independent coordinates at a normal: 1 / sqrt(precision)."""
-    if scale_tril.ndim == 1:
-        return scale_tril
-    inverse = torch.linalg.solve_triangular(scale_tril, torch.eye(len(location)).to(scale_tril), upper=False)
-    return inverse.square().sum(0).rsqrt()
-
-
 def _mixture(modes: list[Mode], components: int, seed: int | None) -> Mixture:
     scales = [mode.scale_tril if mode.scale_tril.ndim == 2 else mode.scale_tril.diag() for mode in modes]
     if len(modes) == 1:
@@ -56,12 +48,10 @@ def _mixture(modes: list[Mode], components: int, seed: int | None) -> Mixture:
 
 
 FAMILIES: dict[str, Callable[..., Family]] = {
-    "mean-field": lambda modes, **_: MeanField.around(
-        modes[0].point, _own_scale(modes[0].point, modes[0].scale_tril)
-    ),
+    "mean-field": lambda modes, **_: MeanField.around(modes[0].point, modes[0].independent_scale),
     "full-rank": lambda modes, **_: FullRank.around(modes[0].point, modes[0].scale_tril),
     "low-rank": lambda modes, rank, seed, **_: LowRank.around(
-        modes[0].point, _own_scale(modes[0].point, modes[0].scale_tril), rank, seed
+        modes[0].point, modes[0].independent_scale, rank, seed
     ),
     "mixture": lambda modes, components, seed, **_: _mixture(modes, components, seed),
     "flow": lambda modes, layers, hidden, seed, **_: Flow.around(
