@@ -83,7 +83,7 @@ def test_a_log_joint_without_gradient() -> None:
         return torch.tensor(float(-0.5 * x @ PRECISION.numpy() @ x), dtype=torch.float64)
 
     target = Target(log_joint, {"x": real(3)}, loop=True)
-    found = stochastic(target, FullRank(3), estimator=Score(), ascending=Ascending(steps=500))
+    found = stochastic(target, FullRank(3), estimator=Score(), ascending=Ascending(steps=300))
     assert abs(found.lower_bound - LOG_EVIDENCE) < 0.05
 
 

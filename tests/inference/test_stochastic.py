@@ -180,7 +180,7 @@ def test_minibatches_are_unbiased_and_an_anchor_takes_their_noise(anchored: bool
 def test_minibatch_fit_agrees_with_the_fit_of_all_data() -> None:
     target = logistic(2000)
     frame = minibatch_frame(target, 500)
-    how = Ascending(steps=400)
+    how = Ascending(steps=300)
     whole = stochastic(target, FullRank(frame), ascending=how).posterior(None)
     found = stochastic(target, FullRank(frame), batch_size=200, ascending=how)
     q = found.posterior(None)
@@ -224,6 +224,7 @@ def test_bad_input() -> None:
 def test_draws_outside_the_support_are_left_out_and_counted() -> None:
     # sqrt of a negative number: nan below zero, on half of the first posterior's draws.
     target = Target(lambda p: -0.5 * ((p["x"] - 4) * 3) ** 2 + 0 * p["x"].sqrt(), {"x": real()})
-    found = stochastic(target, MeanField.around(torch.ones(1), torch.ones(1)))
+    start = MeanField.around(torch.ones(1), torch.ones(1))
+    found = stochastic(target, start, ascending=Ascending(steps=400))
     assert 0.5 < found.finite < 1
     assert abs(float(found.posterior(None).mean.detach()) - 4) < 0.05
