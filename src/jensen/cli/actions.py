@@ -68,6 +68,8 @@ def fit(
         "elbo": last["train"].get("elbo"),
         "skipped_steps": last["skipped"],
     }
+    if "note" in last:
+        result["note"] = last["note"]
     checked = [record["valid"] for record in run.history if record["valid"] is not None]
     if checked:
         result["best_valid_elbo"] = max(record["elbo"] for record in checked)
