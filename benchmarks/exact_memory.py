@@ -142,7 +142,7 @@ def main() -> None:
         print(json.dumps({"wide": wide, "mixture": mixture, "streamed": streamed}[name](*rest)))
         return
     full = arguments.full
-    rows, d = ([50_000, 200_000, 800_000], 200) if full else ([20_000, 80_000], 100)
+    rows, d = ([50_000, 200_000], 200) if full else ([20_000, 80_000], 100)
     result: dict[str, Any] = {
         "targets": TARGETS,
         "full": full,

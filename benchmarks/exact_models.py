@@ -6,6 +6,7 @@ takes those of the targets.
 
 import argparse
 import statistics
+import time
 import warnings
 from collections.abc import Callable
 from itertools import islice
@@ -18,13 +19,25 @@ from sklearn.mixture import BayesianGaussianMixture
 from sklearn.mixture import GaussianMixture as PeerMixture
 
 import jensen as jn
-from common import in_turn, keep, kept, ratio, timed
+from common import in_turn, keep, kept, ratio
 from jensen.models.families import Dirichlet, Family, NormalFull, NormalWishart, WeightFamily, Weights
 from jensen.models.hidden_markov import HiddenMarkov, fit_hidden_markov
 from jensen.models.mixture import Mixture
 from jensen.models.mixture_solver import Settings, bound_and_statistics, climb
 from jensen.models.rows import Rows
 from jensen.models.sequences import Sequences
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+CLOCK = ["wall"]
+"""Processor time of one thread is what a fit takes on a machine of its own, also where others keep it busy."""
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that a piece of work takes by the chosen clock."""
+    start = CLOCKS[CLOCK[0]]()
+    work()
+    return CLOCKS[CLOCK[0]]() - start
+
 
 TARGETS = {"ppca": 1.0, "cavi": 3.0, "em": 3.0, "hmm, log": 3.0, "hmm, scaling": 1.0}
 
@@ -189,6 +202,7 @@ def summary(figures: dict[str, list[float]], facts: dict[str, Any]) -> dict[str,
     """Medians in seconds, and how many times faster jensen is than each peer."""
     return {
         **facts,
+        "clock": CLOCK[0],
         "seconds": {name: statistics.median(values) for name, values in figures.items()},
         "times_faster": {name: ratio(figures, name, "jensen") for name in figures if name != "jensen"},
         "figures": figures,
@@ -203,20 +217,25 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=("ppca", "mixtures", "hmm"), help="one part; the others' results stay"
     )
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="processor: on a busy machine, one thread"
+    )
+    parser.add_argument("--iterations", type=int, default=5, help="of mixtures, in a round")
     args = parser.parse_args()
+    CLOCK[0] = args.clock
     torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", message=".*converge.*")
     if args.full:
-        sizes: tuple[Any, ...] = ((60_000, 784), (200_000, 16, 20, 5), (2_000, 500, 4, 10))
+        sizes: tuple[Any, ...] = ((60_000, 784), (200_000, 16, 20), (2_000, 500, 4, 10))
     else:
-        sizes = ((10_000, 784), (20_000, 16, 20, 5), (200, 500, 4, 10))
+        sizes = ((10_000, 784), (20_000, 16, 20), (200, 500, 4, 10))
     found = kept("exact_models")
     result = (
         found if found.get("full") == args.full and args.only else {"targets": TARGETS, "full": args.full}
     )
     parts: dict[str, Callable[[], Any]] = {
         "ppca": lambda: ppca(*sizes[0], args.rounds),
-        "mixtures": lambda: mixtures(*sizes[1], args.rounds),
+        "mixtures": lambda: mixtures(*sizes[1], args.iterations, args.rounds),
         "hmm": lambda: hmm(*sizes[2], args.rounds),
     }
     for name, measure in parts.items():

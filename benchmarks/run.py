@@ -41,6 +41,9 @@ def main() -> None:
         call(sys.executable, "streaming.py"),
         call(sys.executable, "factor_graphs.py"),
         call(sys.executable, "information.py"),
+        call(python, "exact_models.py", *(["--full"] if arguments.long else [])),
+        call(sys.executable, "exact_memory.py", *(["--full"] if arguments.long else [])),
+        call(sys.executable, "known_data.py"),
         call(sys.executable, "gap.py"),
     ]
     if arguments.long:

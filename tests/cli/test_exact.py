@@ -88,6 +88,23 @@ def test_a_table_with_gaps(call: Call, tmp_path: Path) -> None:
     np.testing.assert_allclose(filled[~np.isnan(GAPS)], GAPS[~np.isnan(GAPS)])
 
 
+def test_data_that_stay_on_disk(call: Call, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X.astype(np.float32))
+    for model in ("ppca", "mixture"):
+        words = ("fit", tmp_path / "x.npy", "--model", model, "--epochs", 20, "--json", "--out")
+        streamed = call(*words, tmp_path / f"{model}-disk", "--stream").json
+        whole = call(*words, tmp_path / f"{model}-memory", "--no-stream").json
+        assert (streamed["streamed"], whole["streamed"]) == (True, False)
+        assert streamed["elbo"] == pytest.approx(whole["elbo"], rel=1e-6)
+        assert call(*words, tmp_path / f"{model}-disk", "--resume").json["elbo"] == streamed["elbo"]
+    assert (
+        "--no-stream" in call("fit", tmp_path / "x.npy", "--model", "hmm", "--stream", "--out", "h").fault()
+    )
+    np.save(tmp_path / "gaps.npy", GAPS)
+    gaps = call("fit", tmp_path / "gaps.npy", "--model", "ppca", "--stream", "--out", tmp_path / "g").fault()
+    assert "--no-stream" in gaps
+
+
 def test_finished_runs_resume_to_themselves(call: Call, gaps: Path, tmp_path: Path) -> None:
     words = ("fit", gaps, "--model", "ppca", "--out", tmp_path / "run", "--json")
     first = call(*words).json

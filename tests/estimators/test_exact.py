@@ -154,6 +154,29 @@ def test_one_long_sequence_is_enough() -> None:
             hmm.fit(empty)
 
 
+@pytest.mark.parametrize(
+    ("estimator", "x", "words"),
+    [
+        (jn.GaussianMixture(4, "em", random_state=0), np.repeat(X[::50], 9, 0), "of 4 components"),
+        (
+            jn.GaussianMixture(3, "em", covariance_type="diag", random_state=0),
+            np.repeat(X[::50], 9, 0),
+            "3 of 3",
+        ),
+        (jn.FactorAnalysis(1, random_state=0), np.column_stack([X, np.ones(150)]), "1 of 5 noise terms"),
+        (jn.FactorAnalysis(1, "gradient", random_state=0), np.column_stack([X, np.ones(150)]), "noise terms"),
+        (jn.PPCA(1, solver="em", random_state=0), np.repeat(X[::75], 9, 0), "1 of 1 noise terms"),
+        (jn.HiddenMarkovModel(2, random_state=0), np.repeat([[0.0, 1.0, 0.0, 1.1]], 5, 0), "1 of 2 states"),
+        (jn.GaussianMixture(3, "em", random_state=0), X, None),
+        (jn.GaussianMixture(4, random_state=0), np.repeat(X[::50], 9, 0), None),
+        (jn.PPCA(2), X, None),
+    ],
+)
+def test_an_answer_at_its_floor_is_labelled(estimator: Any, x: np.ndarray, words: str | None) -> None:
+    note = clone(estimator).fit(x).note_
+    assert note == "" if words is None else words in note
+
+
 AWKWARD = {
     "a column twice": np.column_stack([X, 2 * X[:, 0]]),
     "few points often": np.repeat(X[::30], 12, 0),

@@ -71,6 +71,8 @@ def fit(
         "elbo": last["train"].get("elbo"),
         "skipped_steps": last["skipped"],
     }
+    if "note" in last:
+        result["note"] = last["note"]
     checked = [record["valid"] for record in run.history if record["valid"] is not None]
     if labelled:
         del result["elbo"], result["skipped_steps"]

@@ -41,6 +41,7 @@ class ExactEstimator(DensityMixin, BaseEstimator, ABC):
     n_iter_: int
     lower_bound_: float
     lower_bounds_: Array
+    note_: str
 
     def _options(self) -> dict[str, Any]:
         """The recipe's options, from the parameters; those that are None are left at the recipe's defaults."""
@@ -56,6 +57,7 @@ class ExactEstimator(DensityMixin, BaseEstimator, ABC):
         self.lower_bounds_ = np.array([record["train"]["elbo"] for record in run.history]) * n
         self.lower_bound_ = float(self.lower_bounds_[-1]) if len(self.lower_bounds_) else float("nan")
         self.n_iter_ = len(run.history)
+        self.note_ = str(run.history[-1].get("note", "")) if run.history else ""
         self.converged_ = bool(run.history) and run.history[-1]["step"] < run.config.epochs
         self.n_features_in_ = run.schema.event_shape[0]
         if run.schema.columns is not None:

@@ -35,6 +35,7 @@ class HiddenMarkovModel(ExactEstimator):
         means_: Of the emissions, (K, D).
         lower_bound_: Log-likelihood of all training data in nats; with "vb" the bound on their log evidence.
         lower_bounds_: Its history.
+        note_: What the answer has to be read with, such as a variance at its lowest value; else empty.
 
     Source: A tutorial on hidden Markov models and selected applications in speech recognition, 1989,
         https://doi.org/10.1109/5.18626.

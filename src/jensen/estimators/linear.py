@@ -79,6 +79,7 @@ class PPCA(_Linear):
         noise_variance_: sigma^2.
         mean_: (D,).
         lower_bounds_: Log-likelihood of all training data in nats after each iteration.
+        note_: What the answer has to be read with, such as a variance at its lowest value; else empty.
 
     Source: Probabilistic principal component analysis, 1999, https://doi.org/10.1111/1467-9868.00196.
 
@@ -160,6 +161,7 @@ class FactorAnalysis(_Linear):
         noise_variance_: psi, (D,).
         mean_: (D,).
         lower_bounds_: Log-likelihood of all training data in nats after each iteration.
+        note_: What the answer has to be read with, such as a variance at its lowest value; else empty.
 
     Source: EM algorithms for ML factor analysis, 1982, https://doi.org/10.1007/BF02293851.
 

@@ -66,6 +66,7 @@ class GaussianMixture(_Mixture):
         lower_bound_: The bound on the log evidence of all training data in nats, all constants kept; with "em" the
             log-likelihood.
         lower_bounds_: Its history.
+        note_: What the answer has to be read with, such as a variance at its lowest value; else empty.
         weights_: Expected weights, (K,).
         means_: Expected means, (K, D).
         covariances_: Of the components' predictive densities, (K, D, D).
@@ -155,6 +156,7 @@ class BernoulliMixture(_Mixture):
     Attributes:
         lower_bound_: The bound on the log evidence of all training data in nats; with "em" the log-likelihood.
         lower_bounds_: Its history.
+        note_: What the answer has to be read with, such as a variance at its lowest value; else empty.
         weights_: Expected weights, (K,).
         means_: Expected probabilities of a one, (K, D).
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from jensen.errors import ShapeError
 from jensen.models.families import CategoricalSymbol, Dirichlet, Family, Weights, scored
 from jensen.models.forward_backward import Smoothed, forward_backward, viterbi
-from jensen.models.progress import Iteration
+from jensen.models.progress import Iteration, floor_note
 from jensen.models.rows import Columns, Rows, columns, covariance
 from jensen.models.sequences import Batch, Sequences
 from jensen.models.starting import centres, nearest_centre
@@ -200,7 +200,11 @@ def fit_hidden_markov(
         done = value - previous < tolerance * len(sequences) and number > 1
         for name, kept in zip(("statistics", "starts", "transitions"), state, strict=True):
             getattr(model, name).data = kept.clone()
-        yield Iteration(number, value / len(sequences), done)
+        last = done or number == iterations
+        note = (
+            floor_note(model.emissions.at_floor(model.statistics.data), "states' emissions") if last else ""
+        )
+        yield Iteration(number, value / len(sequences), done, note)
         if done:
             return
         previous, state = value, new

@@ -1,5 +1,6 @@
 """The linear-Gaussian model behind probabilistic PCA and factor analysis, with its exact answers."""
 
+from collections.abc import Iterator
 from math import prod
 
 import torch
@@ -84,8 +85,10 @@ class LinearGaussian(nn.Module):
         Raises:
             ShapeError: If data have another shape.
         """
-        parts = [part for part, _, _ in self._parts(x, observed)]
-        return torch.cat(parts) if parts else x.new_zeros(0)
+        result = self.mean.new_zeros(len(x))
+        for rows, value, _, _ in self._parts(x, observed):
+            result[rows] = value
+        return result
 
     def encode(
         self,
@@ -96,7 +99,7 @@ class LinearGaussian(nn.Module):
         """The exact posterior p(z|x) given the observed cells, normal of batch shape (n,)."""
         means: list[Tensor] = []
         factors: list[Tensor] = []
-        for _, mean, covariances in self._parts(x, observed):
+        for _, _, mean, covariances in self._parts(x, observed):
             means.append(mean)
             factors.append(torch.linalg.cholesky(covariances).expand(len(mean), -1, -1))
         if not means:
@@ -107,8 +110,10 @@ class LinearGaussian(nn.Module):
         self, x: Float[Tensor, "n *event"], observed: Bool[Tensor, "n *event"] | None = None
     ) -> Float[Tensor, "n m"]:
         """E[z|x] given the observed cells, (n, M); zero for a datum without any."""
-        means = [mean for _, mean, _ in self._parts(x, observed)]
-        return torch.cat(means) if means else x.new_zeros(0, self.latent_dim)
+        result = self.mean.new_zeros(len(x), self.latent_dim)
+        for rows, _, mean, _ in self._parts(x, observed):
+            result[rows] = mean
+        return result
 
     def decode(self, z: Float[Tensor, "*batch m"], context: Tensor | None = None) -> Distribution:
         """The likelihood p(x|z) = N(W z + mu, psi), cells independent, of the batch shape of z."""
@@ -165,14 +170,17 @@ class LinearGaussian(nn.Module):
         expected = self.posterior_mean(x, observed) @ self.factor.T + self.mean
         return torch.where(mask, flat, expected).reshape(x.shape)
 
-    def _parts(self, x: Tensor, observed: Tensor | None) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For chunks of data: log p(x) (c,), posterior means (c, M) and covariances (c or 1, M, M)."""
+    def _parts(self, x: Tensor, observed: Tensor | None) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """For chunks of rows: log p(x) (c,), posterior means (c, M) and covariances (c or 1, M, M).
+
+        Small results that are kept between large ones that aren't would keep the heap from being used again, so each
+        is copied to its place.
+        """
         if tuple(x.shape[1:]) != self.event_shape:
             raise ShapeError(f"data should have shape (n, *{self.event_shape}), got {tuple(x.shape)}")
         flat, mask = x.reshape(len(x), -1), _flat(observed)
         whole = LowRankPlusDiagonal(self.factor, self.noise_variance)
         step = max(1, CHUNK // max(flat.shape[1], self.latent_dim**2))
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for start in range(0, len(flat), step):
             rows = slice(start, start + step)
             some, present = split_missing(
@@ -180,14 +188,13 @@ class LinearGaussian(nn.Module):
             )
             if present is None:
                 value, mean = whole.log_prob(some - self.mean)
-                parts.append((value, mean, whole.inner_inverse))
+                yield rows, value, mean, whole.inner_inverse
                 continue
             found, which = patterns(present)
             covariance = LowRankPlusDiagonal(self.factor, self.noise_variance, found)
             centred = torch.where(present, some - self.mean, 0.0)
             value, mean = covariance.log_prob(centred, which)
-            parts.append((value, mean, covariance.inner_inverse[which]))
-        return parts
+            yield rows, value, mean, covariance.inner_inverse[which]
 
 
 def _flat(observed: Tensor | None) -> Tensor | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from jensen.errors import DataError
 from jensen.linalg import LowRankPlusDiagonal
 from jensen.models.linear_gaussian import LinearGaussian
-from jensen.models.progress import Iteration
+from jensen.models.progress import Iteration, floor_note
 from jensen.models.rows import Columns, Rows, columns, patterns, scatter, split_missing
 
 SMALLEST_NOISE = 1e-10
@@ -168,10 +168,18 @@ def em(
             new = _from_covariance(covariance, parameters, smallest, shared_noise=model.shared_noise)
         converged = bound - previous < tolerance * rows.dim and number > 1
         model.set(parameters[0], parameters[1] + spread.mean, parameters[2])
-        yield Iteration(number, bound, converged)
+        last = converged or number == iterations
+        yield Iteration(number, bound, converged, noise_note(model, smallest) if last else "")
         if converged:
             return
         previous, parameters = bound, new
+
+
+def noise_note(model: LinearGaussian, smallest: Float[Tensor, " d"]) -> str:
+    """What to say where noise is at the lowest value it may take."""
+    lowest = smallest.mean() if model.shared_noise else smallest
+    low = (model.noise_variance.data <= lowest * (1 + 1e-6)).reshape(-1)
+    return floor_note(low, "noise terms")
 
 
 def covariance_log_prob(

@@ -12,7 +12,7 @@ from jensen.errors import ConfigError, DataError
 from jensen.models.families import Completes, Family, Uniform, WeightFamily, scored
 from jensen.models.mixture import Mixture
 from jensen.models.plain_gradient import Free, PlainGradient
-from jensen.models.progress import Iteration
+from jensen.models.progress import Iteration, floor_note
 from jensen.models.rows import Columns, Rows, columns, covariance, split_missing
 from jensen.models.starting import centres, nearest_centre
 
@@ -152,7 +152,8 @@ def climb(
         stale = stale + 1 if still and not (plain is not None and plain.rejected) else 0
         done = stale >= (PATIENCE if settings.method == "stochastic" else 1)
         last = done or number == settings.iterations
-        yield Iteration(number, (best if last else float(bounds[leader])) / n, done)
+        note = floor_note(components.at_floor(mixture.statistics.data), "components") if last else ""
+        yield Iteration(number, (best if last else float(bounds[leader])) / n, done, note)
         if done:
             return
         previous = torch.maximum(previous, bounds)

@@ -20,6 +20,7 @@ from jensen.models.linear_gaussian_em import (
     SMALLEST_NOISE,
     covariance_log_prob,
     em,
+    noise_note,
     positive,
     start,
 )
@@ -208,7 +209,9 @@ def gradient(
     for number, step in enumerate(steps, 1):
         factor, mean, log_noise = unpack(step.place)
         model.set(factor * unit, spread.mean + mean * unit, log_noise.exp() * unit**2)
-        yield Iteration(number, constant - step.value, step.done)
+        last = step.done or number == iterations
+        note = noise_note(model, floor * unit**2) if last else ""
+        yield Iteration(number, constant - step.value, step.done, note)
 
 
 def _flat(parts: list[Tensor]) -> Any:

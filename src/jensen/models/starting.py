@@ -13,7 +13,7 @@ SUBSAMPLE = 10_000
 
 
 def centres(
-    rows: Rows, spread: Columns, k: int, restarts: int, generator: torch.Generator, steps: int = 30
+    rows: Rows, spread: Columns, k: int, restarts: int, generator: torch.Generator, steps: int = 10
 ) -> Float[Tensor, "r k d"]:
     """Centres of clusters, in units of the columns' standard deviations about their means.
 

@@ -133,7 +133,7 @@ def _solved(
             valid=None if checked is None else (checked["elbo"], checked["standard_error"]),
             best=True,
         )
-        run.history.append(_record(epoch))
+        run.history.append(_record(epoch) | ({"note": iteration.note} if iteration.note else {}))
         watcher.step(len(dataset))
         watcher.epoch(epoch)
         if path is not None and time.monotonic() - saved > SAVE_EVERY:

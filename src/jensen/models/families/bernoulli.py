@@ -71,6 +71,10 @@ class BernoulliCells(nn.Module):
         p = torch.distributions.Beta(prior, prior, validate_args=False)
         return -torch.distributions.kl_divergence(q, p).sum((-2, -1))
 
+    def at_floor(self, statistics: Float[Tensor, "k f"]) -> Bool[Tensor, " k"]:
+        """None: nothing grows beyond bounds."""
+        return torch.zeros(len(statistics), dtype=torch.bool)
+
     def predictive(self, statistics: Float[Tensor, "k f"]) -> Predictive:
         """Bernoulli with the expected probability."""
         cells = Bernoulli(probs=self.probability(statistics), validate_args=False)

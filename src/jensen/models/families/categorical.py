@@ -73,6 +73,10 @@ class CategoricalSymbol(nn.Module):
         )
         return -kl_divergence(q, p.expand(q.batch_shape)).sum(-1)
 
+    def at_floor(self, statistics: Float[Tensor, "k f"]) -> Bool[Tensor, " k"]:
+        """None: nothing grows beyond bounds."""
+        return torch.zeros(len(statistics), dtype=torch.bool)
+
     def predictive(self, statistics: Float[Tensor, "k f"]) -> Predictive:
         """Categorical with the expected probabilities."""
         logits = self.probability(statistics).log()[:, None, :]

@@ -46,6 +46,10 @@ class Family(Protocol):
         """-sum_k KL(q(theta_k) || p(theta_k)) in nats, (...); zero where there is no prior."""
         ...
 
+    def at_floor(self, statistics: Float[Tensor, "k f"]) -> Bool[Tensor, " k"]:
+        """Which components have a variance at the lowest value it may take, without which there is no maximum."""
+        ...
+
     def predictive(self, statistics: Float[Tensor, "k f"]) -> Predictive:
         """E_q[p(x | theta_k)] of each component."""
         ...

@@ -142,6 +142,11 @@ class NormalCells(nn.Module):
         )
         return -(normal.sum((-2, -1)) + gamma.sum((-2, -1)))
 
+    def at_floor(self, statistics: Float[Tensor, "k f"]) -> Bool[Tensor, " k"]:
+        """Which components have a variance that was cut; none with a prior."""
+        low = (self.maximum(statistics)[1] <= FLOOR * self.spread).any(-1)
+        return low & (statistics[:, -1] > 0) & (not self.prior)
+
     def predictive(self, statistics: Float[Tensor, "k f"]) -> Predictive:
         """Normal; with a prior Student's t, cell by cell.
 
@@ -221,6 +226,10 @@ class UnitNormal(nn.Module):
         relative = variance * self.prior_precision
         kl = 0.5 * (relative + mean.square() * self.prior_precision - 1 - relative.log())
         return -kl.sum((-2, -1))
+
+    def at_floor(self, statistics: Float[Tensor, "k f"]) -> Bool[Tensor, " k"]:
+        """None: nothing grows beyond bounds."""
+        return torch.zeros(len(statistics), dtype=torch.bool)
 
     def predictive(self, statistics: Float[Tensor, "k f"]) -> Predictive:
         """Normal of variance 1 + s^2."""

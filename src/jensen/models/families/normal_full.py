@@ -161,6 +161,14 @@ class NormalFull(nn.Module):
         """Zero: there is no prior."""
         return statistics.new_zeros(statistics.shape[:-2])
 
+    def at_floor(self, statistics: Float[Tensor, "k f"]) -> Bool[Tensor, " k"]:
+        """Which components have a covariance that was cut."""
+        _, cholesky = self.parameters_of(statistics)
+        unit = self.floor.sqrt()
+        scaled = cholesky / unit[:, None]
+        lowest = torch.linalg.eigvalsh(scaled @ scaled.mT)[:, 0]
+        return (lowest < 1 + 1e-6) & (statistics[:, -1] > 0)
+
     def predictive(self, statistics: Float[Tensor, "k f"]) -> Predictive:
         """Normal."""
         mean, cholesky = self.parameters_of(statistics)
@@ -271,6 +279,10 @@ class NormalWishart(nn.Module):
             + 0.5 * nu * trace
         )
         return -(normal + wishart).sum(-1)
+
+    def at_floor(self, statistics: Float[Tensor, "k f"]) -> Bool[Tensor, " k"]:
+        """None: the prior keeps the evidence finite."""
+        return torch.zeros(len(statistics), dtype=torch.bool)
 
     def predictive(self, statistics: Float[Tensor, "k f"]) -> Predictive:
         """Student's t with nu + 1 - D degrees of freedom."""

@@ -68,6 +68,10 @@ class PoissonCells(nn.Module):
         p = Gamma(shape, shape / self.mean, validate_args=False)
         return -kl_divergence(q, p).sum((-2, -1))
 
+    def at_floor(self, statistics: Float[Tensor, "k f"]) -> Bool[Tensor, " k"]:
+        """None: nothing grows beyond bounds."""
+        return torch.zeros(len(statistics), dtype=torch.bool)
+
     def predictive(self, statistics: Float[Tensor, "k f"]) -> Predictive:
         """Poisson; with a prior negative binomial."""
         zero = statistics.new_zeros(self.dim)
