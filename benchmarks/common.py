@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 def machine() -> dict[str, Any]:
     """The machine, versions and date of a measurement."""
     versions: dict[str, str] = {}
-    for package in ("jensen", "torch", "numpy", "lightning-fabric", "pythae", "pyro-ppl"):
+    for package in ("jensen", "torch", "numpy", "lightning-fabric", "pythae", "pyro-ppl", "bayesian-torch"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -16,7 +16,6 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
 from math import log
 from pathlib import Path
 from typing import Any
@@ -41,16 +40,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "method": "ensemble",
         "members": 5,
         "noise_scale": "network",
+        "adversarial": 0.01,
+        "prior_scale": 0.5,
         "epochs": 40,
         "batch_size": 32,
-        "learning_rate": 0.02,
+        "learning_rate": 0.01,
     },
     "dropout": {
         "method": "dropout",
-        "insert": 0.02,
+        "insert": 0.05,
+        "prior_scale": 0.5,
         "epochs": 40,
         "batch_size": 32,
-        "learning_rate": 0.02,
+        "learning_rate": 0.01,
     },
     "backprop": {
         "method": "bayes-by-backprop",
@@ -168,9 +170,10 @@ def table(found: dict[str, Any], names: tuple[str, ...], methods: list[str]) -> 
         "| data | method | splits | NLL | published | RMSE | seconds |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    show: Callable[[dict[str, float], str], str] = lambda s, key: (
-        f"{s[key]:.2f} ± {s[f'{key} standard error']:.2f}"
-    )
+
+    def show(values: dict[str, float], key: str) -> str:
+        return f"{values[key]:.2f} ± {values[f'{key} standard error']:.2f}"
+
     for name in names:
         for method in methods:
             s = found[name][method]["summary"]

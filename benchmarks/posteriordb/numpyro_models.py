@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 from jax import lax
 from jax.scipy.special import logsumexp
 from numpyro import distributions as dist
 from numpyro.distributions import constraints
-from reference import flat, read_data
+from reference import read_data, to_reference
 
 
 def _flat(name: str, support: Any, shape: tuple[int, ...] = ()) -> Any:
@@ -142,6 +141,8 @@ def gp_pois_regr(data: dict[str, Any]) -> None:
     numpyro.sample("k", dist.Poisson(jnp.exp(f)), obs=jnp.asarray(data["k"]))
 
 
+__all__ = ["MODELS", "read_data", "to_reference"]
+
 MODELS: dict[str, Callable[[dict[str, Any]], None]] = {
     "eight_schools": eight_schools,
     "kidiq": kidiq,
@@ -157,17 +158,3 @@ MODELS: dict[str, Callable[[dict[str, Any]], None]] = {
     "hmm_example": hmm_example,
     "gp_pois_regr": gp_pois_regr,
 }
-
-
-def to_reference(name: str, draws: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Draws of the model's sites (draws, *shape) as draws of the reference's scalars."""
-    values = {key: np.asarray(value, float) for key, value in draws.items()}
-    if name == "eight_schools":
-        trans = values.pop("theta_trans")
-        values["theta"] = values["mu"][:, None] + values["tau"][:, None] * trans
-    if name == "gp_pois_regr":
-        x = read_data(name)["x"]
-        rho, alpha = values["rho"][:, None, None], values["alpha"][:, None, None]
-        kernel = alpha**2 * np.exp(-((x[:, None] - x) ** 2) / (2 * rho**2)) + 1e-10 * np.eye(len(x))
-        values["f"] = np.einsum("nij,nj->ni", np.linalg.cholesky(kernel), values.pop("f_tilde"))
-    return flat(values)

@@ -128,6 +128,20 @@ def flat(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return scalars
 
 
+def to_reference(name: str, draws: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Draws of a peer's parameters (draws, *shape) as draws of the reference's scalars."""
+    values = {key: np.asarray(value, float) for key, value in draws.items()}
+    if name == "eight_schools":
+        trans = values.pop("theta_trans")
+        values["theta"] = values["mu"][:, None] + values["tau"][:, None] * trans
+    if name == "gp_pois_regr":
+        x = read_data(name)["x"]
+        rho, alpha = values["rho"][:, None, None], values["alpha"][:, None, None]
+        kernel = alpha**2 * np.exp(-((x[:, None] - x) ** 2) / (2 * rho**2)) + 1e-10 * np.eye(len(x))
+        values["f"] = np.einsum("nij,nj->ni", np.linalg.cholesky(kernel), values.pop("f_tilde"))
+    return flat(values)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """How far draws are from the reference, over the posterior's scalars.

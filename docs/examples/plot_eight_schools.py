@@ -2,9 +2,9 @@ r"""
 Eight schools by every method
 =============================
 
-Eight schools, each with an estimate of an effect and its standard error; the effects come from a normal distribution of
-unknown centre and spread. The spread may be near zero, so its posterior is skewed with a long tail: a small problem that
-tells methods of inference apart. Long runs of the no-U-turn sampler are what they are held against.
+Eight schools, each with an estimate of an effect and its standard error; the effects come from a normal distribution
+of unknown centre and spread. The spread may be near zero, so its posterior is skewed with a long tail: a small
+problem that tells methods of inference apart. Long runs of the no-U-turn sampler are what they are held against.
 """
 
 import time
@@ -41,7 +41,9 @@ target = jn.inference.Target(
 chains = jn.inference.mcmc.nuts(target, draws=500, seed=0)
 reference = chains.sample(8000, seed=0)["tau"]
 found = {}
-print(f"{'method':12} {'seconds':>8} {'bound':>9} {'evidence':>9} {'k-hat':>6} {'mean of tau':>12} {'sd of tau':>10}")
+print(
+    f"{'method':12} {'seconds':>8} {'bound':>9} {'evidence':>9} {'k-hat':>6} {'mean of tau':>12} {'sd of tau':>10}"
+)
 for method in ("auto", "mean-field", "full-rank", "laplace"):
     start = time.perf_counter()
     fit = jn.inference.fit(target, method)
@@ -51,10 +53,12 @@ for method in ("auto", "mean-field", "full-rank", "laplace"):
         f"{method:12} {seconds:8.2f} {fit.elbo:9.3f} {float(fit.evidence):9.3f} {fit.pareto_k:6.2f} "
         f"{float(found[method].mean()):12.2f} {float(found[method].std()):10.2f}"
     )
-print(f"{'nuts':12} {'':8} {'':9} {'':9} {'':6} {float(reference.mean()):12.2f} {float(reference.std()):10.2f}")
+print(
+    f"{'nuts':12} {'':8} {'':9} {'':9} {'':6} {float(reference.mean()):12.2f} {float(reference.std()):10.2f}"
+)
 
-# %%
-# A normal in log tau is what most of the methods have to offer: it misses that tau may be close to zero. The default one
+# %% A normal in log tau is what most of the methods have to offer: it misses that tau may be close to zero. The
+# default one
 # notices by its weights and goes on to a mixture that covers it.
 
 figure, panels = plt.subplots(1, 4, figsize=(11, 2.8), sharey=True)

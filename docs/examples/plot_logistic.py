@@ -2,8 +2,8 @@ r"""
 From a log-joint to a posterior: logistic regression
 ====================================================
 
-A real table, scikit-learn's breast cancer data: which of 569 tumours are malignant, from six measurements. The log-joint
-is a few lines of torch; everything else follows from it. The draws go to ArviZ.
+A real table, scikit-learn's breast cancer data: which of 569 tumours are malignant, from six measurements. The
+log-joint is a few lines of torch; everything else follows from it. The draws go to ArviZ.
 """
 
 import warnings

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jensen.estimators import (
         PPCA,
         VAE,
+        BayesianClassifier,
+        BayesianRegressor,
         BernoulliMixture,
         FactorAnalysis,
         GaussianMixture,
@@ -53,6 +55,8 @@ _NAMES = dict.fromkeys(
     (
         "PPCA",
         "VAE",
+        "BayesianClassifier",
+        "BayesianRegressor",
         "BernoulliMixture",
         "FactorAnalysis",
         "GaussianMixture",
@@ -65,6 +69,8 @@ _NAMES = dict.fromkeys(
 __all__ = [
     "PPCA",
     "VAE",
+    "BayesianClassifier",
+    "BayesianRegressor",
     "BernoulliMixture",
     "FactorAnalysis",
     "GaussianMixture",

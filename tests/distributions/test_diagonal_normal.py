@@ -92,3 +92,12 @@ def test_expand_repeats_it() -> None:
     z = numbers(4, 3)
     assert mine.expand((2, 4)).batch_shape == (2, 4)
     torch.testing.assert_close(mine.expand((4,)).log_prob(z), mine.log_prob(z))
+
+
+def test_sampling_leaves_the_path_of_the_scale() -> None:
+    log_scale = torch.zeros(2, requires_grad=True)
+    q = DiagonalNormal(torch.zeros(2), log_scale)
+    q.sample()
+    q.variance.sum().backward()
+    assert log_scale.grad is not None
+    assert torch.equal(log_scale.grad, torch.full((2,), 2.0))

@@ -150,7 +150,7 @@ def test_one_long_sequence_is_enough() -> None:
     assert len(set(hmm.predict([(4 * states).tolist()])[0, :60])) == 1
     np.testing.assert_allclose(np.sort(hmm.means_[:, 0]), [0, 4], atol=4 / 120**0.5)
     for empty in ([], [[]], [[], []]):
-        with pytest.raises(DataError, match="length 0|no sequences"):
+        with pytest.raises(DataError, match=r"length 0|no sequences"):
             hmm.fit(empty)
 
 

@@ -37,6 +37,25 @@ def test_bounds_are_in_order(seed: int) -> None:
         assert tree_reweighted(graph, iterations=iterations, trees=3).upper_bound >= log_z - ROUNDING
 
 
+def test_two_hundred_binary_graphs_are_bracketed() -> None:
+    """Up to 16 variables, sparse to dense, weak to strong; log Z by adding up the tables of all configurations."""
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        count, density = int(rng.integers(2, 17)), rng.uniform(0.1, 0.6)
+        names = [f"v{i}" for i in range(count)]
+        scores, factors = np.zeros((2,) * count), []
+        scopes = [(i, j) for i in range(count) for j in range(i, count) if i == j or rng.random() < density]
+        for i, j in scopes:
+            shape = (2,) * len({i, j})
+            table = rng.choice([0.5, 1.0, 3.0]) * rng.normal(size=shape)
+            factors.append(Factor(tuple(dict.fromkeys((names[i], names[j]))), table))
+            scores += np.expand_dims(table, [axis for axis in range(count) if axis not in (i, j)])
+        graph = FactorGraph(dict.fromkeys(names, 2), factors)
+        log_z = float(np.logaddexp.reduce(scores, axis=None))
+        assert mean_field(graph).lower_bound <= log_z + ROUNDING
+        assert tree_reweighted(graph, iterations=20).upper_bound >= log_z - ROUNDING
+
+
 @settings(deadline=None, max_examples=30)
 @given(seeds)
 def test_the_free_energy_is_the_divergence_less_log_z(seed: int) -> None:
@@ -140,7 +159,7 @@ def test_belief_propagation_and_the_tree_bound_of_a_cycle_agree_with_their_funct
 
 
 def test_strips_are_bracketed_and_added_trees_tighten() -> None:
-    for columns in (4, 12):
+    for columns in (4, 8, 12, 16, 20):
         options = spin_glass(4, columns, seed=columns)
         graph, log_z = ising_grid(4, columns, **options), ising_log_z(4, columns, **options)
         upper = tree_reweighted(graph)

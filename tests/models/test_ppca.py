@@ -1,3 +1,5 @@
+import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from jensen.errors import ConfigError, DataError
 from jensen.models import ppca
 from jensen.models.factor_analysis import factor_analysis
 from jensen.models.linear_gaussian import LinearGaussian
-from jensen.models.linear_gaussian_em import em
+from jensen.models.linear_gaussian_em import SMALLEST_NOISE, em
+from jensen.models.quasi_newton import descend
 from jensen.models.rows import Rows
 
 RNG = np.random.default_rng(0)
@@ -98,6 +101,36 @@ def test_iterative_solvers_reach_the_closed_form(solver: object) -> None:
     options = {"tolerance": 1e-12} if solver is em else {}
     found = solved(solver, **options)
     assert float(found.log_prob(torch.from_numpy(X)).mean()) == pytest.approx(best, abs=1e-8)
+
+
+def test_the_gradient_solver_tells_of_each_iteration_and_can_be_left() -> None:
+    threads = threading.active_count()
+    model = LinearGaussian(2, (6,))
+    steps = ppca.gradient(model, Rows(X))
+    x = torch.from_numpy(X)
+    for _ in range(2):
+        bound = next(steps).bound
+        assert bound == pytest.approx(float(model.log_prob(x).mean()), rel=1e-12)
+    assert isinstance(steps, Generator)
+    steps.close()
+    assert threading.active_count() == threads
+
+    def broken(place: np.ndarray) -> tuple[float, np.ndarray]:
+        raise DataError("no")
+
+    with pytest.raises(DataError, match="no"):
+        next(descend(broken, np.zeros(1), lowest=np.zeros(1), iterations=3, tolerance=1e-9))
+    assert threading.active_count() == threads
+
+
+def test_noise_of_a_constant_cell_stops_at_its_floor() -> None:
+    x = np.column_stack([X, np.ones(len(X))])
+    for solver in (em, ppca.gradient):
+        model = LinearGaussian(1, (7,), shared_noise=False)
+        torch.manual_seed(0)
+        for _ in solver(model, Rows(x), iterations=300):
+            pass
+        assert bool((model.noise_variance >= SMALLEST_NOISE * x.var(0)[:6].min() * 0.99).all())
 
 
 def test_em_with_gaps_climbs_to_a_stationary_point() -> None:

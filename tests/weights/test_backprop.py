@@ -41,6 +41,19 @@ def test_kl_is_a_sum_over_the_weights() -> None:
     assert abs(float(found - kl_divergence(full_q, full_p))) < 1e-6
 
 
+def test_the_fast_divergence_has_the_slopes_of_the_plain_one() -> None:
+    loc, log_scale = LOC.clone().requires_grad_(), LOG_SCALE.clone().requires_grad_()
+    single, each = torch.tensor(0.8, dtype=DTYPE).log(), PRIOR_SCALE.log()
+    fast, plain = (kl(NormalPrior({"": s.exp()}), loc, log_scale, s) for s in (single, each))
+    torch.testing.assert_close(fast, plain)
+    for slope, expected in zip(
+        torch.autograd.grad(2 * fast, (loc, log_scale)),
+        torch.autograd.grad(2 * plain, (loc, log_scale)),
+        strict=True,
+    ):
+        torch.testing.assert_close(slope, expected)
+
+
 def test_sampled_kl_has_the_closed_form_as_its_mean() -> None:
     torch.manual_seed(0)
     draws = LOC + LOG_SCALE.exp() * torch.randn(4000, 7, dtype=DTYPE)
@@ -196,6 +209,12 @@ def test_subsets_and_the_rest() -> None:
     trained = jn.weights.fit(network, x, y, rest="trained", **options)
     assert set(trained.sample(2)) == {"2.weight", "2.bias"}
     assert not torch.equal(trained.network.fixed["0.weight"], network[0].weight)
+    network[0].bias.requires_grad_(False)
+    partly = jn.weights.fit(network, x, y, rest="trained", **options)
+    assert torch.equal(partly.network.fixed["0.bias"], network[0].bias)
+    assert not torch.equal(partly.network.fixed["0.weight"], network[0].weight)
+    later = partly.update(x, y)
+    assert torch.equal(later.network.fixed["0.weight"], partly.network.fixed["0.weight"])
     with pytest.raises(ConfigError, match="'lastlayer'; there are"):
         jn.weights.fit(network, x, y, **options | {"subset": "lastlayer"})
 

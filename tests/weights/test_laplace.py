@@ -14,7 +14,12 @@ from jensen.errors import ConfigError, DataError, ShapeError
 from jensen.linalg import Kronecker
 from jensen.seeding import seeded
 from jensen.weights.laplace import LaplacePosterior
-from jensen.weights.laplace.linearised import NormalOutputs, RotatedOutputs, linearised_outputs
+from jensen.weights.laplace.linearised import (
+    NormalOutputs,
+    RotatedOutputs,
+    _thin_blocks,
+    linearised_outputs,
+)
 from jensen.weights.map import MapOptions, most_probable
 from jensen.weights.network import MEMORY
 
@@ -193,6 +198,38 @@ def test_the_last_layers_short_way_is_the_long_way() -> None:
     dense = torch.linalg.inv(block.matrix.dense()) * units[:, None] * units
     j = block.packing.pack(rows).flatten(2).double()
     torch.testing.assert_close(wanted.double(), j @ dense @ j.mT, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("structure", ["kronecker", "diagonal"])
+def test_outputs_vary_as_by_dense_jacobians(structure: str) -> None:
+    x, y = blobs(12)
+    with seeded(0):
+        network = nn.Sequential(
+            nn.Linear(2, 5),
+            nn.LayerNorm(5),
+            nn.Tanh(),
+            nn.Unflatten(1, (5, 1)),
+            nn.Linear(1, 2),
+            nn.Flatten(),
+            nn.Linear(10, 3),
+        )
+    posterior = jn.weights.fit(
+        network, x, y, method="laplace", structure=structure, epochs=1, rounds=1, polish=1
+    )
+    assert isinstance(posterior, LaplacePosterior)
+    found = linearised_outputs(posterior.network, posterior.precision, x, 20_000)
+    assert isinstance(found, NormalOutputs)
+    rows = torch.func.jacrev(lambda w: posterior.network.single(w, x))(posterior.mean)
+    wanted = torch.zeros(12, 3, 3, dtype=torch.float64)
+    for block in posterior.precision.blocks:
+        j = block.packed_rows(rows).flatten(2)
+        wanted += j @ torch.linalg.inv(block.matrix.dense()) @ j.mT
+    torch.testing.assert_close(found.covariance.double(), wanted, rtol=1e-4, atol=1e-6)
+    if structure == "kronecker":
+        thin, rest = _thin_blocks(posterior.network, posterior.precision, x)
+        assert [block.packing.names[0] for block in thin] == ["0.weight", "6.weight"]
+        # One sees each datum five times, the other is no product.
+        assert [block.packing.names[0] for block in rest] == ["1.weight", "4.weight"]
 
 
 def test_no_dense_product_is_formed_for_a_last_layer() -> None:

@@ -7,7 +7,7 @@ from tests.weights.linear import regression
 from torch import nn
 
 import jensen as jn
-from jensen.errors import ConfigError, DataError, RunError, ShapeError, SupportError
+from jensen.errors import ConfigError, DataError, FitError, RunError, ShapeError, SupportError
 from jensen.weights.likelihoods import NOISE
 
 FULL = {"epochs": 300, "batch_size": 1000, "learning_rate": 0.5}
@@ -104,6 +104,7 @@ X, Y = torch.randn(20, 2), torch.randn(20)
         ({"X": torch.randn(20, 3)}, ShapeError, "can't take data"),
         ({"X": X.log()}, DataError, "NaN or infinite"),
         ({"y": Y.log()}, DataError, "NaN or infinite"),
+        ({"y": ["a"] * 20}, DataError, "y has to hold numbers"),
         ({"y": Y[:10]}, ShapeError, "20 data and y 10 targets"),
         ({"likelihood": "bernoulli"}, SupportError, "0 or 1"),
         ({"likelihood": "bernoulli", "y": torch.ones(20)}, DataError, "one class"),
@@ -126,3 +127,11 @@ def test_what_a_point_can_not_do() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         posterior.predict(X, samples=0)
     assert posterior.sample(torch.Size([2, 3]))["weight"].shape == (2, 3, 1, 2)
+
+
+def test_what_can_not_be_predicted_or_trained_is_said() -> None:
+    posterior = jn.weights.fit(nn.Linear(2, 1), X, Y, method="map", epochs=1)
+    with pytest.raises(DataError, match="1 of 40 cells of X are NaN"):
+        posterior.predict(torch.where(X[3, 1] == X, torch.nan, X))
+    with pytest.raises(FitError, match="not finite"):
+        jn.weights.fit(nn.Linear(2, 1), X * 1e30, Y, method="map", epochs=20)

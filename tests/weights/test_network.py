@@ -9,7 +9,7 @@ from torch.func import functional_call
 from jensen.errors import ConfigError, ShapeError
 from jensen.weights import FunctionalNetwork
 from jensen.weights.network import flat, unflat
-from jensen.weights.stacked import stacked
+from jensen.weights.stacked import LARGE, Product, stacked
 
 NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "chain": (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 2)), (3,)),
@@ -216,3 +216,18 @@ def test_flat_and_back() -> None:
     assert vectors.shape == (4, 7)
     for name, value in unflat(vectors, like).items():
         assert torch.equal(value, values[name])
+
+
+def test_large_layers_have_the_slopes_of_plain_ones() -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 3, 4).double(), torch.randn(2, 5, 4).double(), torch.randn(2, 5).double()
+    inputs = tuple(value.requires_grad_() for value in (x, weight, bias))
+    assert torch.autograd.gradcheck(Product.apply, inputs)
+    torch.testing.assert_close(
+        Product.apply(*inputs), torch.stack([x[s] @ weight[s].T + bias[s] for s in range(2)])
+    )
+    wide = nn.Sequential(nn.Linear(130, 130), nn.ReLU(), nn.Linear(130, 1))
+    assert wide[0].weight.numel() >= LARGE
+    function = FunctionalNetwork(wide)
+    weights, rows = drawn(function, 3), torch.randn(6, 130)
+    torch.testing.assert_close(function(weights, rows), by_hand(wide, weights, rows), atol=1e-4, rtol=1e-4)

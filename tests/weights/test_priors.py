@@ -5,7 +5,8 @@ import torch
 from torch.distributions import Laplace, Normal
 
 from jensen.errors import ConfigError
-from jensen.weights.priors import NormalPrior, prior, restored
+from jensen.weights.network import flat
+from jensen.weights.priors import NormalPrior, TrainedPrior, prior, restored
 
 LIKE = {"0.weight": torch.zeros(2, 3, dtype=torch.float64), "0.bias": torch.zeros(2, dtype=torch.float64)}
 TORCH = torch.Generator().manual_seed(0)
@@ -66,3 +67,15 @@ def test_state_and_back() -> None:
         values = {"w": torch.randn(2, 3)}
         assert type(again) is type(found)
         assert torch.equal(again.log_prob(values), found.log_prob(values))
+
+
+def test_trained_values_have_the_density_of_the_prior_and_its_slope() -> None:
+    for found in (prior("normal", LIKE, {"0.weight": 2.0, "0.bias": 0.3}), prior("laplace", LIKE, 0.7)):
+        values = {name: value.clone().requires_grad_() for name, value in VALUES.items()}
+        trained = TrainedPrior(found, LIKE)
+        torch.testing.assert_close(trained.log_prob(values), found.log_prob(values))
+        torch.testing.assert_close(trained.log_prob({"": flat(values, LIKE)}), found.log_prob(values))
+        slopes = torch.autograd.grad(trained.log_prob(values).sum(), list(values.values()))
+        expected = torch.autograd.grad(found.log_prob(values).sum(), list(values.values()))
+        for slope, other in zip(slopes, expected, strict=True):
+            torch.testing.assert_close(slope, other)

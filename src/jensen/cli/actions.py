@@ -14,9 +14,9 @@ from jensen.cli.output import show
 from jensen.cli.progress import FitBar, counting, stages
 from jensen.data import KNOWN, Dataset, Stored, exceeds_memory, load, read, stored, take, write_blocks
 from jensen.data.subsets import permutation
-from jensen.errors import ConfigError, ShapeError
+from jensen.errors import ConfigError, DataError, RunError, ShapeError
 from jensen.recipes import RECIPES
-from jensen.runs import Run, default_fraction, prepared, was_streamed
+from jensen.runs import Run, default_fraction, prepared, read_recipe, was_streamed
 from jensen.seeding import seeded
 
 DEMO = {"hidden": (256,), "latent_dim": 16, "epochs": 300, "batch_size": 50, "learning_rate": 2e-3}
@@ -39,10 +39,14 @@ def fit(
 ) -> Run:
     """Fits a recipe to data and keeps it in a folder."""
     exact = RECIPES[model].solve is not None
+    labelled = RECIPES[model].targets is not None
     extra = loggers(logs)
     if resume and stream is None:
         stream = was_streamed(out)
-    train = obtain(data, "train", target, stream, exact=exact)
+    if labelled:
+        train = whole(data, "train", target, stream)
+    else:
+        train = obtain(data, "train", target, stream, exact=exact)
     with FitBar() as bar:
         run = runs.fit(
             train,
@@ -69,6 +73,11 @@ def fit(
         "skipped_steps": last["skipped"],
     }
     checked = [record["valid"] for record in run.history if record["valid"] is not None]
+    if labelled:
+        del result["elbo"], result["skipped_steps"]
+        result |= {"method": run.config.method, "loss": last["train"].get("loss")}
+        if run.about["n_valid"]:
+            result["valid"] = run.evaluations[-1] if run.evaluations else None
     if checked:
         bounds = [record["elbo"] for record in checked if record["elbo"] is not None]
         result["best_valid_elbo"] = max(bounds, default=None)
@@ -80,17 +89,27 @@ def fit(
 def evaluate(
     folder: Path,
     data: str,
-    samples: int,
+    samples: int | None,
     *,
     stream: bool | None,
     gap_data: int | None,
+    unknown: str | None,
     target: str | int | None,
     seed: int,
     device: str,
     as_json: bool,
 ) -> None:
     """Evaluates a Run on data and keeps the numbers with it; the gap on some of them, if a number is given."""
+    if RECIPES[recipe_of(folder)].targets is not None:
+        _judge(folder, data, samples, stream, gap_data, unknown, target, seed, device, as_json=as_json)
+        return
+    if unknown is not None:
+        raise ConfigError(
+            "--unknown asks how well the uncertainty of predicted labels finds unknown data, and this Run predicts "
+            "none; hold 'jensen score' of both data sets against each other"
+        )
     run, dataset = _open(folder, data, target, device, stream)
+    samples = 5000 if samples is None else samples
     if gap_data is not None and hasattr(run.model, "log_prob"):
         raise ConfigError(
             f"the density of the model {run.recipe} is exact, so there is no gap to take apart; leave --gap out"
@@ -110,9 +129,70 @@ def evaluate(
     show(record, as_json, f"{folder} on {dataset.name}; nats a datum unless it says otherwise")
 
 
+def _judge(
+    folder: Path,
+    data: str,
+    samples: int | None,
+    stream: bool | None,
+    gap_data: int | None,
+    unknown: str | None,
+    target: str | int | None,
+    seed: int,
+    device: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Evaluates a Run that predicts labels."""
+    if gap_data is not None:
+        raise ConfigError("--gap belongs to models with a bound on log p(x), and this one predicts labels")
+    run = Run.load(folder, device)
+    dataset = labelled(run, data, target, stream)
+    other = None if unknown is None else labelled(run, unknown, target, stream, needed=False)
+    numbers = runs.judge(run, dataset, unknown=other, samples=samples, seed=seed)
+    record = {"data": dataset.name, "seed": seed, **numbers}
+    if other is not None:
+        record["unknown_data"] = other.name
+    run.add_evaluation(record)
+    show(record, as_json, f"{folder} on {dataset.name}")
+
+
+def predict(
+    folder: Path,
+    data: str,
+    out: Path,
+    samples: int | None,
+    *,
+    target: str | int | None,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Writes what a classifier or regressor says of data, one row a datum."""
+    if RECIPES[recipe_of(folder)].targets is None:
+        raise ConfigError(
+            f"the model {recipe_of(folder)} predicts no labels; see 'jensen models' for one that does"
+        )
+    run = Run.load(folder, device)
+    dataset = labelled(run, data, target, None, needed=False)
+    found = runs.predict(run, dataset, samples, seed)
+    whole_doubt, epistemic = (None if d is None else torch.as_tensor(d) for d in runs.doubts(run, found))
+    assert whole_doubt is not None, "there always is"
+    if RECIPES[run.recipe].targets == "classes":
+        parts = [torch.as_tensor(runs.probabilities(found)), whole_doubt[:, None]]
+        names = [*(f"p_{label}" for label in run.about["classes"]), "entropy"]
+        last = "mutual_information"
+    else:
+        ends = found.quantiles([0.05, 0.95]).double().cpu()
+        parts = [found.mean.double().cpu()[:, None], whole_doubt[:, None], ends.T]
+        names, last = ["mean", "std", "quantile_05", "quantile_95"], "epistemic_std"
+    if epistemic is not None:
+        parts, names = [*parts, epistemic[:, None]], [*names, last]
+    _write(out, [torch.cat(parts, 1)], len(dataset), as_json, columns=tuple(names))
+
+
 def sample(folder: Path, n: int, out: Path, *, seed: int, device: str, as_json: bool) -> None:
     """Draws new data."""
-    run = Run.load(folder, device)
+    run = _density(folder, device)
     with seeded(seed):
         drawn = run.model.sample(n)
     if run.schema.kind in ("binary", "uint8") and getattr(run.config, "likelihood", "normal") != "normal":
@@ -138,7 +218,7 @@ def encode(
 
 def decode(folder: Path, latents: Path, out: Path, *, seed: int, device: str, as_json: bool) -> None:
     """Writes the expected data of latents."""
-    run = Run.load(folder, device)
+    run = _density(folder, device)
     _needs(run, "decode", "latents that are numbers")
     z = torch.as_tensor(read(latents).x).to(run.device, next(run.model.parameters()).dtype)
     if z.ndim != 2 or z.shape[1] != run.config.latent_dim:
@@ -209,7 +289,7 @@ def impute(
     folder: Path, data: str, out: Path, *, target: str | int | None, seed: int, device: str, as_json: bool
 ) -> None:
     """Writes data whose missing cells hold their conditional means; observed cells stay as they are."""
-    run = Run.load(folder, device)
+    run = _density(folder, device)
     _needs(run, "impute", "conditional means of missing cells")
     x = run.prepare(load(data, "test", target=target, exact=True), seed)
     missing = int(x.isnan().sum())
@@ -224,7 +304,12 @@ def report(
 
     run = Run.load(folder, device)
     exact = RECIPES[run.recipe].solve is not None
-    given = None if data is None else load(data, "test", target=target, exact=exact)
+    if data is None:
+        given = None
+    elif RECIPES[run.recipe].targets is not None:
+        given = labelled(run, data, target, None)
+    else:
+        given = load(data, "test", target=target, exact=exact)
     path = write_report(run, given, seed=seed)
     show({"report": str(path)}, as_json)
 
@@ -288,12 +373,73 @@ def obtain(
         return stored(data, target=target, on_data=count)
 
 
+def whole(data: str, split: str, target: str | int | None, stream: bool | None) -> Dataset:
+    """The data of a command that needs all of them in memory; see ``obtain``.
+
+    Raises:
+        ConfigError: If they should be left on disk.
+        DataError: If the data can't be used.
+    """
+    if stream:
+        raise ConfigError("this model is fitted with all data in memory; leave --stream out")
+    return load(data, split, target=target)
+
+
+def recipe_of(folder: Path) -> str:
+    """The name of a Run's recipe, without loading its weights.
+
+    Raises:
+        RunError: If the folder is no Run.
+    """
+    name = read_recipe(folder)
+    if name not in RECIPES:
+        raise RunError(f"{folder} is a Run of the model '{name}', which this version doesn't know")
+    return name
+
+
+def labelled(
+    run: Run, data: str, target: str | int | None, stream: bool | None, *, needed: bool = True
+) -> Dataset:
+    """Data for a Run that predicts labels; where none is named, the labels' column is that of the fit.
+
+    Args:
+        run: The Run.
+        data: A path or a known name.
+        target: Column of labels.
+        stream: Whether to leave the data on disk, which can't be.
+        needed: Whether labels are; where they aren't, a table may lack their column.
+    """
+    column = run.about.get("target") if target is None else target
+    if column is None or data.partition(":")[0] in KNOWN or Path(data).suffix == ".npz":
+        return whole(data, "test", target, stream)
+    try:
+        return whole(data, "test", column, stream)
+    except DataError:
+        if needed or target is not None:
+            raise
+        return whole(data, "test", None, stream)
+
+
 def _open(
     folder: Path, data: str, target: str | int | None, device: str, stream: bool | None
 ) -> tuple[Run, Dataset | Stored]:
     """A Run and data for it; of a known set its test split unless another is named."""
-    run = Run.load(folder, device)
+    run = _density(folder, device)
     return run, obtain(data, "test", target, stream, exact=RECIPES[run.recipe].solve is not None)
+
+
+def _density(folder: Path, device: str) -> Run:
+    """A Run whose model is a density of data.
+
+    Raises:
+        ConfigError: If it predicts labels.
+    """
+    if RECIPES[recipe_of(folder)].targets is not None:
+        raise ConfigError(
+            f"the model {recipe_of(folder)} predicts labels and is no density of data; use jensen predict, evaluate "
+            "or report"
+        )
+    return Run.load(folder, device)
 
 
 def _some(dataset: Dataset | Stored, n: int, seed: int) -> Dataset:

@@ -100,8 +100,21 @@ def evaluate(
     run: RunFolder,
     data: Data,
     samples: Annotated[
-        int, typer.Option("--samples", help="Importance samples for each datum.", min=1)
-    ] = 5000,
+        int | None,
+        typer.Option(
+            "--samples",
+            help="Importance samples for each datum (by default 5000), or sets of weights of networks.",
+            min=1,
+        ),
+    ] = None,
+    unknown: Annotated[
+        str | None,
+        typer.Option(
+            "--unknown",
+            help="Data of another kind: how well does the uncertainty of predicted labels find them?",
+            metavar="DATA",
+        ),
+    ] = None,
     gap: Annotated[
         bool,
         typer.Option("--gap", help="Also measure how far the bounds lie below log p(x), and why."),
@@ -113,7 +126,7 @@ def evaluate(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Evaluate a Run on data: bounds, NLL with its errors, bits per dimension, active units."""
+    """Evaluate a Run on data: bounds, NLL with its errors, bits per dimension; of labels accuracy, NLL, calibration."""
     from jensen.cli import actions
 
     actions.evaluate(
@@ -121,12 +134,32 @@ def evaluate(
         data,
         samples,
         gap_data=gap_data if gap else None,
+        unknown=unknown,
         stream=stream,
         target=column(target),
         seed=seed,
         device=device,
         as_json=json,
     )
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    data: Data,
+    out: Out,
+    samples: Annotated[
+        int | None, typer.Option("--samples", help="Sets of weights; by default as the Run says.", min=1)
+    ] = None,
+    target: Target = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Write predicted labels of data with their uncertainty (bayes-classifier, bayes-regressor)."""
+    from jensen.cli import actions
+
+    actions.predict(run, data, out, samples, target=column(target), seed=seed, device=device, as_json=json)
 
 
 @app.command()

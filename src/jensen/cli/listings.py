@@ -13,6 +13,8 @@ from jensen.nets import ACTIVATIONS, ARCHITECTURES
 from jensen.posteriors import POSTERIORS
 from jensen.priors import PRIORS
 from jensen.recipes import RECIPES
+from jensen.weights import METHODS
+from jensen.weights import PRIORS as WEIGHT_PRIORS
 
 CHOICES = {
     "prior": PRIORS,
@@ -45,6 +47,11 @@ def models(name: str | None, *, as_json: bool) -> None:
         choices = f" ({', '.join(option['choices'])})" if option["choices"] else ""
         table.add_row(key, str(option["default"]), option["description"] + choices)
     console.print(table)
+    if RECIPES[name].targets is not None:
+        console.print("\nEach method has options of its own, set in the same way:")
+        for method, found in METHODS.items():
+            own = ", ".join(key for key in found.options.model_fields if key not in _options(name))
+            console.print(f"    [bold]{method}[/bold]  {own or 'none'}", highlight=False)
 
 
 def known_data(*, as_json: bool) -> None:
@@ -81,11 +88,14 @@ def known_data(*, as_json: bool) -> None:
 def _options(model: str) -> dict[str, dict[str, Any]]:
     defaults = RECIPES[model].defaults
     fields = RECIPES[model].config_type.model_fields
+    labelled = RECIPES[model].targets is not None
     # The families that names stand for are those of autoencoders.
-    choices = CHOICES if RECIPES[model].solve is None else {}
+    choices: dict[str, Any] = CHOICES if RECIPES[model].solve is None and not labelled else {}
+    if labelled:
+        choices = {"method": METHODS, "prior": WEIGHT_PRIORS, "activation": ACTIVATIONS}
     return {
         key: {
-            "default": defaults.get(key, field.default),
+            "default": defaults.get(key, field.get_default(call_default_factory=True)),
             "description": field.description,
             "choices": sorted(choices[key]) if key in choices else [],
         }

@@ -1,6 +1,5 @@
 """Progress bars on standard error, where a person is watching."""
 
-import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
@@ -80,11 +79,11 @@ class FitBar:
         """Shows what an epoch has brought."""
         if self.task is None:
             return
-        numbers = f"elbo {epoch.train.get('elbo', math.nan):.2f}"
+        numbers = f"elbo {epoch.train['elbo']:.2f}" if "elbo" in epoch.train else ""
         if epoch.valid is not None:
             numbers += f", valid {epoch.valid[0]:.2f}"
             numbers += f" ± {epoch.valid[1]:.2f}" if math.isfinite(epoch.valid[1]) else ""
-        numbers += f" nats, {epoch.rate:,.0f} data/s"
+        numbers += f"{' nats, ' if numbers else ''}{epoch.rate:,.0f} data/s"
         if epoch.skipped:
             numbers += f", {epoch.skipped} steps skipped"
         self.progress.update(

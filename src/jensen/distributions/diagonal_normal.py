@@ -51,9 +51,13 @@ class DiagonalNormal(Distribution):
     @property
     def scale(self) -> Tensor:
         """Standard deviations, (*batch, d)."""
-        if self._scale is None:
-            self._scale = self.log_scale.exp()
-        return self._scale
+        if self._scale is not None:
+            return self._scale
+        scale = self.log_scale.exp()
+        # One made without gradients, as by ``sample``, must not serve those who need the path.
+        if torch.is_grad_enabled() or not self.log_scale.requires_grad:
+            self._scale = scale
+        return scale
 
     @property
     def mean(self) -> Tensor:

@@ -1,5 +1,6 @@
 """scikit-learn faces of the recipes; all walk the path that the command walks."""
 
+from jensen.estimators.bayesian import BayesianClassifier, BayesianRegressor
 from jensen.estimators.hidden_markov import HiddenMarkovModel
 from jensen.estimators.linear import PPCA, FactorAnalysis
 from jensen.estimators.loading import load
@@ -9,6 +10,8 @@ from jensen.estimators.vae import VAE
 __all__ = [
     "PPCA",
     "VAE",
+    "BayesianClassifier",
+    "BayesianRegressor",
     "BernoulliMixture",
     "FactorAnalysis",
     "GaussianMixture",

@@ -1,6 +1,6 @@
 """What the faces of the exact models share."""
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,17 @@ from jensen.seeding import seeded
 Array = NDArray[Any]
 
 
+PARAMETERS = {
+    "latent_dim": "n_components",
+    "components": "n_components",
+    "covariance": "covariance_type",
+    "restarts": "n_init",
+    "epochs": "max_iter",
+    "tolerance": "tol",
+}
+"""Options of recipes that scikit-learn has another word for; the others have the same name on both sides."""
+
+
 class ExactEstimator(DensityMixin, BaseEstimator, ABC):
     """Fitting, densities, draws and saving of models whose answers are exact; faces add what is their own."""
 
@@ -31,9 +42,12 @@ class ExactEstimator(DensityMixin, BaseEstimator, ABC):
     lower_bound_: float
     lower_bounds_: Array
 
-    @abstractmethod
     def _options(self) -> dict[str, Any]:
-        """The recipe's options, from the parameters."""
+        """The recipe's options, from the parameters; those that are None are left at the recipe's defaults."""
+        given = self.get_params(deep=False)
+        known = RECIPES[self.recipe_name].config_type.model_fields
+        options = {option: given.get(PARAMETERS.get(option, option)) for option in known}
+        return {option: value for option, value in options.items() if value is not None}
 
     def _adopt(self, run: Run) -> Any:
         """Takes a fitted Run, and what attributes tell of it."""
@@ -123,10 +137,3 @@ class ExactEstimator(DensityMixin, BaseEstimator, ABC):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def told(recipe: str, **options: Any) -> dict[str, Any]:
-    """Options that aren't None, which leaves the others at the recipe's defaults."""
-    known = RECIPES[recipe].config_type.model_fields
-    assert set(options) <= set(known)
-    return {name: value for name, value in options.items() if value is not None}

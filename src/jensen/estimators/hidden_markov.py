@@ -5,7 +5,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from jensen.estimators.fitted import ExactEstimator, told
+from jensen.estimators.fitted import ExactEstimator
 from jensen.models.sequences import padded
 from jensen.runs import Run
 
@@ -98,19 +98,6 @@ class HiddenMarkovModel(ExactEstimator):
     def predict_proba(self, X: Any) -> Array:
         """p(state at each time | the whole sequence), (n, T, K); zeros behind a sequence's end."""
         return self.run_model.states(self._prepare(X)).numpy()
-
-    def _options(self) -> dict[str, Any]:
-        return told(
-            "hmm",
-            components=self.n_components,
-            solver=self.solver,
-            emissions=self.emissions,
-            covariance=self.covariance_type,
-            concentration=self.concentration,
-            restarts=self.n_init,
-            epochs=self.max_iter,
-            tolerance=self.tol,
-        )
 
     def _check(self, X: Any, *, reset: bool) -> Array:
         given = X

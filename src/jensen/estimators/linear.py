@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from torch.distributions import MultivariateNormal
 
 from jensen.errors import ShapeError
-from jensen.estimators.fitted import ExactEstimator, told
+from jensen.estimators.fitted import ExactEstimator
 from jensen.runs import Run
 
 Array = NDArray[Any]
@@ -125,11 +125,6 @@ class PPCA(_Linear):
         """
         return self._fit(X)
 
-    def _options(self) -> dict[str, Any]:
-        return told(
-            "ppca", latent_dim=self.n_components, solver=self.solver, epochs=self.max_iter, tolerance=self.tol
-        )
-
     def _adopt(self, run: Run) -> "PPCA":
         super()._adopt(run)
         model = run.model
@@ -206,15 +201,6 @@ class FactorAnalysis(_Linear):
             DataError: If the data can't be used.
         """
         return self._fit(X)
-
-    def _options(self) -> dict[str, Any]:
-        return told(
-            "factor-analysis",
-            latent_dim=self.n_components,
-            solver=self.solver,
-            epochs=self.max_iter,
-            tolerance=self.tol,
-        )
 
     def _adopt(self, run: Run) -> "FactorAnalysis":
         super()._adopt(run)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jensen.estimators.fitted import ExactEstimator, told
+from jensen.estimators.fitted import ExactEstimator
 from jensen.runs import Run
 
 Array = NDArray[Any]
@@ -56,7 +56,7 @@ class GaussianMixture(_Mixture):
         prior_scale: See ``covariance_type``.
         mean_precision: How many data the prior of a mean counts for.
         freedom: Degrees of freedom of the prior of the precisions; None: the number of cells (1 for "diag").
-        n_init: Starts by k-means++, climbed at once; the best is kept (chosen on a part of more than 20,000 data).
+        n_init: Starts by k-means++, climbed at once; the best is kept (chosen on a part of more than 10,000 data).
         max_iter: Passes over the data at most.
         tol: Gain in nats a datum at which it stops.
         batch_size: Of "stochastic".
@@ -129,23 +129,6 @@ class GaussianMixture(_Mixture):
             DataError: If the data can't be used.
         """
         return self._fit(X)
-
-    def _options(self) -> dict[str, Any]:
-        return told(
-            "mixture",
-            components=self.n_components,
-            solver=self.solver,
-            covariance=self.covariance_type,
-            weights=self.weights,
-            concentration=self.concentration,
-            prior_scale=self.prior_scale,
-            mean_precision=self.mean_precision,
-            freedom=self.freedom,
-            restarts=self.n_init,
-            epochs=self.max_iter,
-            tolerance=self.tol,
-            batch_size=self.batch_size,
-        )
 
     def _adopt(self, run: Run) -> "GaussianMixture":
         super()._adopt(run)
@@ -235,17 +218,3 @@ class BernoulliMixture(_Mixture):
         if self.binarize is None:
             return array
         return np.where(np.isnan(array), np.nan, array > self.binarize)
-
-    def _options(self) -> dict[str, Any]:
-        return told(
-            "bernoulli-mixture",
-            components=self.n_components,
-            solver=self.solver,
-            weights=self.weights,
-            concentration=self.concentration,
-            cell_concentration=self.cell_concentration,
-            restarts=self.n_init,
-            epochs=self.max_iter,
-            tolerance=self.tol,
-            batch_size=self.batch_size,
-        )

@@ -18,6 +18,8 @@ from jensen.inference.parameters import (
     real,
     simplex,
 )
+from jensen.inference.score import Score
+from jensen.inference.stochastic import Ascending, Stochastic, stochastic
 from jensen.inference.summary import Summary
 from jensen.inference.target import Target
 
@@ -54,6 +56,7 @@ __all__ = [
     "CRITICAL_COUPLING",
     "LARGEST_TABLE",
     "METHODS",
+    "Ascending",
     "BayesianNetwork",
     "BeliefPropagation",
     "Beliefs",
@@ -66,6 +69,8 @@ __all__ = [
     "MeanField",
     "Method",
     "Parameter",
+    "Score",
+    "Stochastic",
     "Summary",
     "Target",
     "TreeReweighted",
@@ -90,6 +95,7 @@ __all__ = [
     "query",
     "real",
     "simplex",
+    "stochastic",
     "torus_log_z",
     "tree_reweighted",
     "variational_free_energy",

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from jensen.errors import ConfigError, FitError, unknown
 from jensen.inference.automatic import around, automatic
@@ -16,7 +17,10 @@ from jensen.inference.families.family import Family
 from jensen.inference.fitted import POOL, Fit, judged
 from jensen.inference.fixed import fit_fixed, linear_response
 from jensen.inference.found import Found
+from jensen.inference.pathfinder import pathfinder
 from jensen.inference.start import Mode, find_modes
+from jensen.inference.stein import stein
+from jensen.inference.stochastic_methods import FAMILIES, GRADIENTS, climbed, flow, mixture
 from jensen.inference.target import Target
 from jensen.registry import Registry
 
@@ -38,19 +42,10 @@ class Method:
     @property
     def options(self) -> list[str]:
         """Names of what it takes beyond target, starts and seed."""
-        return [name for name in signature(self.run).parameters if name not in {"target", "starts", "seed"}]
+        return [name for name in signature(self.run).parameters if name not in _GIVEN]
 
 
-def _scale(mode: Mode, *, diagonal: bool) -> Tensor:
-    """A frame's scale at a mode; the diagonal one is that of independent coordinates, 1 / sqrt(precision)."""
-    if mode.scale_tril.ndim == 1:
-        return mode.scale_tril
-    if not diagonal:
-        return mode.scale_tril
-    inverse = torch.linalg.solve_triangular(
-        mode.scale_tril, torch.eye(len(mode.point)).to(mode.point), upper=False
-    )
-    return inverse.square().sum(0).rsqrt()
+_GIVEN = {"target", "starts", "seed", "family", "gradient"}
 
 
 def mean_field(
@@ -72,7 +67,7 @@ def mean_field(
         seed: Of the draws.
     """
     modes, notes = around(target, starts, draws, seed)
-    family = MeanField.around(modes[0].point, _scale(modes[0], diagonal=True))
+    family = MeanField.around(modes[0].point, modes[0].independent_scale)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
     q: Family = _linear_response(target, fitted) if linear_response else fitted.family
     return Found(q(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
@@ -91,7 +86,7 @@ def full_rank(target: Target, starts: Starts, *, draws: int | None = None, seed:
         seed: Of the draws.
     """
     modes, notes = around(target, starts, 64, seed)
-    family = FullRank.around(modes[0].point, _scale(modes[0], diagonal=False))
+    family = FullRank.around(modes[0].point, modes[0].scale_tril)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
     return Found(fitted.family(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
 
@@ -109,7 +104,7 @@ def low_rank(
         seed: Of the draws.
     """
     modes, notes = around(target, starts, 64, seed)
-    family = LowRank.around(modes[0].point, _scale(modes[0], diagonal=True), rank=rank)
+    family = LowRank.around(modes[0].point, modes[0].independent_scale, rank=rank)
     draws = draws or max(64, 8 * family.noise_dim)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
     return Found(fitted.family(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
@@ -151,7 +146,11 @@ METHODS: Registry[Method] = Registry(
         "mean-field": Method(mean_field, weighted=False),
         "full-rank": Method(full_rank, weighted=False),
         "low-rank": Method(low_rank, weighted=False),
+        "mixture": Method(mixture, weighted=False),
+        "flow": Method(flow, weighted=True),
         "laplace": Method(laplace, weighted=False),
+        "pathfinder": Method(pathfinder, weighted=True),
+        "stein": Method(stein, weighted=False),
     },
 )
 """Methods of ``fit`` by their names."""
@@ -159,8 +158,9 @@ METHODS: Registry[Method] = Registry(
 
 def fit(
     target: Target,
-    method: str = "auto",
+    method: str | nn.Module = "auto",
     *,
+    gradient: str | None = None,
     init: Mapping[str, Any] | None = None,
     starts: int = 4,
     weighted: bool | None = None,
@@ -174,7 +174,11 @@ def fit(
 
     Args:
         target: The log-joint with its parameters.
-        method: A name in ``METHODS``.
+        method: A name in ``METHODS``, or a posterior of one's own: a module that gives a distribution over the
+            unconstrained coordinates (dim,) for the context None.
+        gradient: "fixed" for fixed draws and second-order steps, "pathwise" or "score" for stochastic gradients, with
+            ``batch_size`` on minibatches; "score" asks nothing of the log-joint but its value. None: fixed draws where
+            the method has them, else path-wise.
         init: Values of all parameters to start from; None starts from several random points, so that a second mode
             is noticed.
         starts: How many of these.
@@ -202,17 +206,42 @@ def fit(
         >>> round(float(posterior.evidence), 6)  # log sqrt(2 pi)
         0.918939
     """
-    chosen = METHODS[method]
+    chosen, label = _chosen(target, method, gradient)
     for name in options:
         if name not in chosen.options:
-            raise ConfigError(unknown(f"option of the method '{method}'", name, chosen.options))
+            raise ConfigError(unknown(f"option of the method '{label}'", name, chosen.options))
     if starts < 1 or pool < 200:
         raise ConfigError(f"fit needs starts >= 1 and pool >= 200, got {starts} and {pool}")
     found = chosen.run(target, starting_points(target, init, starts, seed), seed=seed, **options)
     resampled = chosen.weighted if weighted is None else weighted
     return judged(
-        target, method, found, weighted=resampled, pool=pool, seed=None if seed is None else seed + 1
+        target, label, found, weighted=resampled, pool=pool, seed=None if seed is None else seed + 1
     )
+
+
+STOCHASTIC_ONLY = ("mixture", "flow")
+"""Methods that have stochastic gradients alone."""
+
+FULL_DIM = 15
+"""With stochastic gradients "auto" is a normal with any covariance up to so many dimensions, else the mean field."""
+
+
+def _chosen(target: Target, method: str | nn.Module, gradient: str | None) -> tuple[Method, str]:
+    """How to run a method with a gradient, and what the method is called."""
+    if isinstance(method, nn.Module):
+        run = partial(climbed, family=method, gradient=gradient or "pathwise")
+        return Method(run, weighted=False), type(method).__name__
+    chosen = METHODS[method]
+    if gradient is None or (gradient == "fixed" and method not in (*STOCHASTIC_ONLY, "pathfinder", "stein")):
+        return chosen, method
+    if gradient not in ("fixed", *GRADIENTS):
+        raise ConfigError(unknown("gradient", gradient, ("fixed", *GRADIENTS)))
+    if method == "auto":
+        family = "full-rank" if target.dim <= FULL_DIM else "mean-field"
+        return Method(partial(climbed, family=family, gradient=gradient), weighted=False), family
+    if method not in FAMILIES or gradient == "fixed":
+        raise ConfigError(f"the method '{method}' doesn't take gradient='{gradient}'; leave gradient out")
+    return Method(partial(climbed, family=method, gradient=gradient), weighted=chosen.weighted), method
 
 
 def starting_points(target: Target, init: Mapping[str, Any] | None, starts: int, seed: int | None) -> Starts:

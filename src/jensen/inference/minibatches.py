@@ -99,9 +99,13 @@ class Minibatches:
         value, gradient = full_pass(self.target, point[None], max(self.batch_size, 10_000))
         self.anchor = (point.detach().clone(), value[0], gradient[0])
 
+    def part(self) -> Target:
+        """The target of rows drawn anew."""
+        return self.target.subsample(torch.randint(rows_in(self.target), (self.batch_size,)))
+
     def __call__(self, points: Float[Tensor, "n dim"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n dim"]]:
         """At (n, dim): estimates (n,), nats, and (n, dim), all from the same rows."""
-        part = self.target.subsample(torch.randint(rows_in(self.target), (self.batch_size,)))
+        part = self.part()
         if self.anchor is None:
             return part.value_and_gradient(points)
         anchor, value, gradient = self.anchor

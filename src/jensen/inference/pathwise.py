@@ -63,6 +63,22 @@ def reparameterised(posterior: nn.Module, samples: int, noise: Tensor | None = N
     return Draws(points, distribution.log_prob(points), equal_weights(points))
 
 
+def drawn(posterior: nn.Module, samples: int, noise: Tensor | None = None) -> Draws:
+    """Draws without a path, of any posterior: for comparisons, not for gradients.
+
+    Args:
+        posterior: Called with None it gives a distribution over (dim,).
+        samples: How many.
+        noise: What our families make them of; None: antithetic pairs.
+    """
+    with torch.no_grad():
+        if isinstance(posterior, Family):
+            return reparameterised(posterior, samples, noise)
+        distribution = posterior(None)
+        points = distribution.sample(torch.Size([samples]))
+        return Draws(points, distribution.log_prob(points), equal_weights(points))
+
+
 def pathwise(density: Density, posterior: nn.Module, samples: int) -> Gradient:
     r"""The path-wise gradient of E_q[log p - log q] that sticks the landing.
 

@@ -48,6 +48,15 @@ class Mode:
     log_mass: float
     definite: bool
 
+    @property
+    def independent_scale(self) -> Float[Tensor, " dim"]:
+        """Standard deviations of independent coordinates around it, the best mean field there: 1 / sqrt(precision)."""
+        if self.scale_tril.ndim == 1:
+            return self.scale_tril
+        identity = torch.eye(len(self.point), dtype=self.point.dtype)
+        inverse = torch.linalg.solve_triangular(self.scale_tril, identity, upper=False)
+        return inverse.square().sum(0).rsqrt()
+
 
 def hessian(
     function: Callable[[Tensor], tuple[Tensor, Tensor]], point: Float[Tensor, " dim"], step: float = STEP

@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from jensen.errors import ConfigError, FitError
 from jensen.inference.families.family import Draws
 from jensen.inference.minibatches import Minibatches
-from jensen.inference.pathwise import Density, Gradient, antithetic, pathwise, reparameterised
+from jensen.inference.pathwise import Density, Gradient, antithetic, drawn, pathwise
 from jensen.inference.target import Target
 from jensen.seeding import seeded
 
@@ -109,7 +109,7 @@ def stochastic(
     Args:
         target: The density.
         posterior: A family, or any module that gives a distribution over (dim,) for the context None. It is copied.
-        estimator: Of the gradient.
+        estimator: Of the gradient; one with ``needs_gradient = False`` gets values of the log-joint only.
         batch_size: Rows of a minibatch; None takes all data at every step.
         ascending: How.
         seed: Of the draws.
@@ -154,7 +154,13 @@ class _Climb:
 
     @property
     def density(self) -> Density:
-        return self.target.value_and_gradient if self.rows is None else self.rows
+        if getattr(self.estimator, "needs_gradient", True):
+            return self.target.value_and_gradient if self.rows is None else self.rows
+        return self._values_only
+
+    def _values_only(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        target = self.target if self.rows is None else self.rows.part()
+        return target.plain_log_prob(points), torch.zeros_like(points)
 
     @property
     def tolerance(self) -> float:
@@ -274,12 +280,12 @@ class _Climb:
         self._set(parameters)
         # A user's own posterior draws its noise itself: the same each time.
         with seeded(0):
-            return reparameterised(self.posterior, len(noise), noise)
+            return drawn(self.posterior, len(noise), noise)
 
     def _anchor(self) -> None:
-        if self.rows is not None:
+        if self.rows is not None and getattr(self.estimator, "needs_gradient", True):
             with torch.no_grad():
-                draws = reparameterised(self.posterior, COMPARED)
+                draws = drawn(self.posterior, COMPARED)
                 self.rows.anchored((draws.weights[:, None] * draws.points).sum(0))
 
     def _vector(self) -> Tensor:

@@ -110,7 +110,7 @@ def maximise(
 
 def start(model: LinearGaussian, spread: Columns) -> None:
     """Random W, the columns' means, and half of their variance as noise; draws from torch's generator."""
-    variance = _positive(spread.variance)
+    variance = positive(spread.variance)
     shape = model.factor.shape
     scale = (0.5 * variance / shape[1]).sqrt()
     noise = 0.5 * variance
@@ -148,7 +148,7 @@ def em(
         raise DataError(f"fitting needs at least 2 data, got n_samples = {len(rows)}; add more")
     spread = columns(rows)
     start(model, spread)
-    smallest = SMALLEST_NOISE * _positive(spread.variance)
+    smallest = SMALLEST_NOISE * positive(spread.variance)
     reduced = not spread.missing and rows.dim**2 <= COVARIANCE_CELLS
     covariance = scatter(rows, spread.mean) / len(rows) if reduced else None
     parameters = (model.factor.data, torch.zeros_like(spread.mean), model.noise_variance.data)
@@ -201,7 +201,7 @@ def _from_covariance(
     return new, mean, torch.maximum(rest, smallest)
 
 
-def _positive(variance: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+def positive(variance: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
     """The columns' variances, where a constant column counts as one of the smallest of the others."""
     varying = variance[variance > 0]
     if len(varying) == 0:

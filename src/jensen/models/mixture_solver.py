@@ -19,8 +19,8 @@ from jensen.models.starting import centres, nearest_centre
 SMALLEST_CHUNK = 64
 CELLS = 2**19
 """Entries of features and responsibilities at once; small enough to stay in a processor's cache."""
-SUBSET = 20_000
-PART = 400
+SUBSET = 10_000
+PART = 200
 """Data that several starts are compared on, at most; the second for each component, if that is more."""
 COMPARED = 1e-4
 """Gain in nats a datum below which starts have come far enough to be compared."""
@@ -195,13 +195,18 @@ def _begin(
         return _start(mixture, rows, spread, settings.restarts, generator)
     some, scale = rows.some(most, generator), len(rows) / most
     statistics = scale * _start(mixture, some, spread, settings.restarts, generator)
-    previous = torch.full((settings.restarts,), -torch.inf, dtype=torch.float64)
+    reached = torch.full((settings.restarts,), -torch.inf, dtype=torch.float64)
+    climbing = torch.arange(settings.restarts)
     for _ in range(settings.iterations):
-        bounds, new = bound_and_statistics(mixture.components, mixture.weight_family, statistics, some, scale)
-        if bool((bounds - previous < COMPARED * len(rows)).all()):
+        bounds, new = bound_and_statistics(
+            mixture.components, mixture.weight_family, statistics[climbing], some, scale
+        )
+        gained = bounds - reached[climbing]
+        reached[climbing], statistics[climbing] = bounds, new
+        climbing = climbing[gained > COMPARED * len(rows)]
+        if not len(climbing):
             break
-        previous, statistics = bounds, new
-    return statistics[int(previous.nan_to_num(-torch.inf).argmax())][None].clone()
+    return statistics[int(reached.nan_to_num(-torch.inf).argmax())][None].clone()
 
 
 def _start(

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 import scipy.linalg
-import scipy.optimize
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,8 +15,16 @@ from jensen.errors import DataError
 from jensen.linalg import LowRankPlusDiagonal
 from jensen.models.factor_analysis import check_latent_dim
 from jensen.models.linear_gaussian import LinearGaussian
-from jensen.models.linear_gaussian_em import COVARIANCE_CELLS, covariance_log_prob, em, start
+from jensen.models.linear_gaussian_em import (
+    COVARIANCE_CELLS,
+    SMALLEST_NOISE,
+    covariance_log_prob,
+    em,
+    positive,
+    start,
+)
 from jensen.models.progress import Iteration
+from jensen.models.quasi_newton import descend
 from jensen.models.rows import Columns, Rows, columns, patterns, scatter, split_missing
 
 _TINY = 1e-13
@@ -165,7 +172,7 @@ def gradient(
             the logarithm of the noise is larger.
 
     Yields:
-        A record for each iteration, once all are done.
+        A record for each iteration.
 
     Raises:
         DataError: If there are fewer than two data, a column has no observed cell or no column varies.
@@ -177,47 +184,35 @@ def gradient(
     unit = spread.variance.mean().sqrt()
     reduced = not spread.missing and rows.dim**2 <= COVARIANCE_CELLS
     covariance = scatter(rows, spread.mean) / len(rows) / unit**2 if reduced else None
-    factor, mean = model.factor.data / unit, torch.zeros_like(spread.mean)
     log_noise = (model.noise_variance.data / unit**2).log()
-    shapes = [part.shape for part in (factor, mean, log_noise)]
-    observed = float(spread.count.sum()) / len(rows)
-    constant = -observed * float(unit.log())
-    bounds: list[float] = []
+    parts = [model.factor.data / unit, torch.zeros_like(spread.mean), log_noise]
+    floor = SMALLEST_NOISE * positive(spread.variance) / unit**2
+    lowest = [torch.full_like(part, -torch.inf) for part in parts[:2]]
+    lowest.append((floor.mean() if model.shared_noise else floor).log())
+    constant = -float(spread.count.sum()) / len(rows) * float(unit.log())
 
     def unpack(flat: Any) -> list[Tensor]:
-        parts = torch.from_numpy(np.array(flat)).split([shape.numel() for shape in shapes])
-        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        split = torch.from_numpy(np.array(flat)).split([part.numel() for part in parts])
+        return [some.reshape(part.shape) for some, part in zip(split, parts, strict=True)]
 
     def loss(flat: Any) -> tuple[float, Any]:
         parameters = [part.requires_grad_() for part in unpack(flat)]
         total = 0.0
-        for value in _log_probs(rows, covariance, spread.mean, unit, *parameters):
-            (-value).backward()
-            total -= float(value.detach())
-        slope = [part.grad.reshape(-1) for part in parameters if part.grad is not None]
-        return total, torch.cat(slope).numpy()
+        with torch.enable_grad():
+            for value in _log_probs(rows, covariance, spread.mean, unit, *parameters):
+                (-value).backward()
+                total -= float(value.detach())
+        return total, _flat([part.grad for part in parameters if part.grad is not None])
 
-    def note(intermediate_result: Any) -> None:
-        bounds.append(constant - float(intermediate_result.fun))
+    steps = descend(loss, _flat(parts), lowest=_flat(lowest), iterations=iterations, tolerance=tolerance)
+    for number, step in enumerate(steps, 1):
+        factor, mean, log_noise = unpack(step.place)
+        model.set(factor * unit, spread.mean + mean * unit, log_noise.exp() * unit**2)
+        yield Iteration(number, constant - step.value, step.done)
 
-    found = scipy.optimize.minimize(
-        loss,
-        torch.cat([part.reshape(-1) for part in (factor, mean, log_noise)]).numpy(),
-        jac=True,
-        method="L-BFGS-B",
-        callback=note,
-        options={
-            "maxiter": iterations,
-            "maxfun": 20 * iterations,
-            "ftol": 0.0,
-            "gtol": tolerance,
-            "maxcor": 30,
-        },
-    )
-    factor, mean, log_noise = unpack(found.x)
-    model.set(factor * unit, spread.mean + mean * unit, log_noise.exp() * unit**2)
-    for number, bound in enumerate(bounds, 1):
-        yield Iteration(number, bound, number == len(bounds) and len(bounds) < iterations)
+
+def _flat(parts: list[Tensor]) -> Any:
+    return torch.cat([part.reshape(-1) for part in parts]).numpy()
 
 
 def _log_probs(

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from torch import nn
 
 from jensen.data import Schema
 from jensen.models.progress import Iteration
-from jensen.recipes import exact
+from jensen.recipes import bayesian, exact
 from jensen.recipes.config import VAEConfig, parse_as
 from jensen.recipes.vae import assemble, objective, resolve
 from jensen.registry import Registry
@@ -31,6 +31,7 @@ class Recipe:
         solve: Fits a model that needs no training loop, an iteration at a time: from the model, its config, the data
             (n, *event), in memory or on disk, and the seed; None where it is trained.
         least_data: How many data it can be fitted to at least.
+        targets: What it predicts of labelled data; None where it is a density of data without labels.
     """
 
     name: str
@@ -38,11 +39,12 @@ class Recipe:
     source: str
     defaults: Mapping[str, Any]
     resolve: Callable[[Any, Schema, int], Any] = resolve
-    assemble: Callable[[Any, Schema, Any], Any] = assemble
+    assemble: Callable[..., Any] = assemble
     objective: Callable[[Any, Any], nn.Module] = objective
     config_type: type[BaseModel] = VAEConfig
     solve: Callable[[Any, Any, exact.Array, int], Iterator[Iteration]] | None = None
     least_data: int = 2
+    targets: Literal["classes", "numbers"] | None = None
 
     def config(self, options: Mapping[str, Any]) -> Any:
         """The recipe's defaults with the user's options over them, checked.
@@ -50,10 +52,16 @@ class Recipe:
         Raises:
             ConfigError: If an option doesn't exist or can't take its value.
         """
+        if issubclass(self.config_type, bayesian.BayesianConfig):
+            options = self.config_type.gathered(options)
         return parse_as(self.config_type, self.defaults, options)
 
     def likelihood(self, config: Any) -> str:
-        """Name of the family of p(x|z) in a resolved config, as ``LIKELIHOODS`` and ``DENSITIES`` know it."""
+        """Name of the family of p(x|z), or of labels, in a resolved config."""
+        if self.targets == "classes":
+            return "categorical"
+        if self.targets == "numbers":
+            return config.likelihood
         if self.solve is None:
             return config.likelihood
         return getattr(config, "emissions", "bernoulli" if self.name == "bernoulli-mixture" else "normal")
@@ -102,6 +110,28 @@ RECIPES: Registry[Recipe] = Registry(
                     least_data=found.least_data,
                 )
                 for name, found in exact.EXACT.items()
+            ),
+            Recipe(
+                "bayes-classifier",
+                "classifier with a posterior over its network's weights, by any of the methods of jensen.weights",
+                "Simple and scalable predictive uncertainty estimation using deep ensembles, 2017, "
+                "https://arxiv.org/abs/1612.01474",
+                {},
+                bayesian.resolve,
+                bayesian.assemble,
+                config_type=bayesian.ClassifierConfig,
+                targets="classes",
+            ),
+            Recipe(
+                "bayes-regressor",
+                "regressor with a posterior over its network's weights, by any of the methods of jensen.weights",
+                "Simple and scalable predictive uncertainty estimation using deep ensembles, 2017, "
+                "https://arxiv.org/abs/1612.01474",
+                {},
+                bayesian.resolve,
+                bayesian.assemble,
+                config_type=bayesian.RegressorConfig,
+                targets="numbers",
             ),
         )
     },

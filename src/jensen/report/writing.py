@@ -6,6 +6,7 @@ from jensen.data import Dataset
 from jensen.errors import RunError
 from jensen.recipes import RECIPES
 from jensen.report.exact import exact_page
+from jensen.report.labels import labels_page
 from jensen.report.material import gather
 from jensen.report.page import page
 from jensen.runs import Run
@@ -30,6 +31,8 @@ def build(run: Run, dataset: Dataset | None = None, *, samples: int = 500, seed:
         DataError: If the data don't match the Run.
         RunError: If there are no data to show.
     """
+    if RECIPES[run.recipe].targets is not None:
+        return labels_page(run, dataset, seed)
     if RECIPES[run.recipe].solve is not None:
         return exact_page(run, dataset, seed)
     return page(gather(run, dataset, samples, seed))

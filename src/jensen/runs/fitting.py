@@ -1,15 +1,16 @@
 """From data and a recipe to a Run, kept in a folder while it grows."""
 
+import copy
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jensen.bounds import elbo
 from jensen.data import Dataset, Stored, binarise, check_matches, split, take
@@ -19,10 +20,12 @@ from jensen.models import LatentVariableModel
 from jensen.recipes import RECIPES
 from jensen.runs.heartbeat import Heartbeat
 from jensen.runs.keeping import Keeper
+from jensen.runs.predictions import judge
 from jensen.runs.run import Run, make_folder
 from jensen.runs.solving import solve
 from jensen.runs.storage import finite, strict_json, versions
 from jensen.runs.streams import batches, in_memory, layout
+from jensen.runs.supervising import supervise
 from jensen.runs.watching import Several, Silent, Watcher
 from jensen.seeding import seeded
 from jensen.training import Alone, Engine, Epoch, Settings, Training, processes
@@ -44,6 +47,7 @@ def fit(
     folder: str | Path | None = None,
     resume: bool = False,
     watcher: Watcher | None = None,
+    network: nn.Module | None = None,
 ) -> Run:
     """Fits a recipe to data.
 
@@ -63,6 +67,7 @@ def fit(
         folder: Where to keep the Run while it grows; None keeps it in memory.
         resume: Whether to go on with the fit in the folder.
         watcher: Who is told how it goes, by the first process; ``Several(...)`` for more than one.
+        network: The user's own, for recipes of labels with the option network="own"; it isn't changed.
 
     Returns:
         The Run. After Ctrl-C too, with the best weights so far; ``history[-1]["status"]`` says so.
@@ -75,9 +80,16 @@ def fit(
     """
     chosen = RECIPES[recipe]
     config = chosen.config(options or {})
-    engine = start_engine(device) if chosen.solve is None else _processor(recipe, device)
+    alone = chosen.solve is not None or chosen.targets is not None
+    engine = _one_process(recipe, device) if alone else start_engine(device)
     place = engine.device
     given = _given(valid)
+    if network is not None and chosen.targets is None:
+        raise ConfigError(f"the model {recipe} builds its networks from its options; leave network out")
+    if chosen.targets is not None:
+        # Whatever their cells hold, they are numbers to a network.
+        dataset = _whole(dataset, recipe)
+        dataset = replace(dataset, schema=replace(dataset.schema, kind="real"))
     if isinstance(valid, float | int):
         dataset, valid = _split(dataset, float(valid), seed)
     elif valid is not None:
@@ -100,6 +112,24 @@ def fit(
             resume=resume,
             watcher=Silent() if watcher is None else watcher,
         )
+    if chosen.targets is not None:
+        run = supervise(
+            _whole(dataset, recipe),
+            recipe,
+            config,
+            about=_about(dataset, valid, seed, engine) | {"valid": given},
+            examples=_examples(dataset if valid is None else valid, seed),
+            seed=seed,
+            device=place,
+            folder=folder,
+            resume=resume,
+            watcher=Silent() if watcher is None else watcher,
+            network=None if network is None else copy.deepcopy(network),
+        )
+        if valid is not None and not run.evaluations:
+            numbers = judge(run, valid, seed=seed)
+            run.add_evaluation({"data": f"{valid.name}, held out", "seed": seed, **numbers})
+        return run
     if config.batch_size % engine.world_size != 0:
         raise ConfigError(
             f"{engine.world_size} processes can't share batches of {config.batch_size}; make batch_size a "
@@ -185,19 +215,33 @@ def _train(run: Run, training: Training, data: int, watcher: Watcher, keeper: Ke
             keeper.release()
 
 
-def _processor(recipe: str, device: str) -> Engine:
-    """What a recipe that is solved runs on: the processor, in one process.
+def _one_process(recipe: str, device: str) -> Engine:
+    """What a recipe runs on that isn't shared among processes; those that are solved, on the processor.
 
     Raises:
         ConfigError: If there are several processes, or no such device.
     """
-    resolve_device(device)
+    place = resolve_device(device)
     if processes()[1] > 1:
         raise ConfigError(
             f"the model {recipe} is solved by one process, and {processes()[1]} were started; start it without "
             "torchrun (jensen compare shares whole fits among them)"
         )
-    return Alone(torch.device("cpu"))
+    return Alone(torch.device("cpu") if RECIPES[recipe].solve is not None else place)
+
+
+def _whole(dataset: Dataset | Stored, recipe: str) -> Dataset:
+    """The data of a recipe of labels, which are in memory.
+
+    Raises:
+        DataError: If they are on disk.
+    """
+    if isinstance(dataset, Stored):
+        raise DataError(
+            f"the model {recipe} is fitted with all data in memory, and {dataset.name} was opened on disk; load it "
+            "(--no-stream, jensen.data.load(path)), or fit a part of it"
+        )
+    return dataset
 
 
 def _split(dataset: Dataset | Stored, fraction: float, seed: int) -> tuple[Dataset | Stored, Dataset]:

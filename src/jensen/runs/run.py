@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jensen.data import Dataset, Schema, binarise, check_matches
 from jensen.errors import DataError, JensenError, RunError
@@ -82,6 +83,9 @@ class Run:
         """
         exact = RECIPES[self.recipe].solve is not None
         schema = self.schema
+        if RECIPES[self.recipe].targets is not None:
+            # The model itself brings data into its units.
+            return torch.as_tensor(np.require(check_matches(schema, dataset).x, requirements="W"))
         if self.recipe == "hmm" and dataset.x.ndim > 1:
             # Sequences may be longer or shorter than those of the fit.
             schema = replace(schema, event_shape=(dataset.x.shape[1], *schema.event_shape[1:]))
@@ -140,9 +144,11 @@ class Run:
         if self.examples is None:
             return
         tensors = {"x": torch.as_tensor(self.examples.x)}
+        metadata = {"name": self.examples.name, "dynamic": str(self.examples.dynamic)}
         if self.examples.y is not None and self.examples.y.dtype.kind in "iufb":
             tensors["y"] = torch.as_tensor(self.examples.y)
-        metadata = {"name": self.examples.name, "dynamic": str(self.examples.dynamic)}
+        elif self.examples.y is not None:
+            metadata["labels"] = json.dumps(self.examples.y.tolist())
         write_tensors(folder / "examples.safetensors", tensors, metadata)
 
     def add_evaluation(self, record: dict[str, Any]) -> None:
@@ -155,24 +161,24 @@ class Run:
             write_json(self.folder / "evaluations.json", {"evaluations": self.evaluations})
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> "Run":
+    def load(cls, folder: str | Path, device: str = "cpu", network: nn.Module | None = None) -> "Run":
         """Reads a Run; nothing in it is executed.
 
         Args:
             folder: Where it was saved.
             device: Where to put the model.
+            network: The user's own, of any weights, where the Run was fitted over one; code isn't kept in files.
 
         Returns:
             The Run.
 
         Raises:
-            RunError: If the folder isn't a Run, or a file is missing, damaged or foreign.
+            RunError: If the folder isn't a Run, or a file is missing, damaged or foreign; or a network is missing, or
+                given where none is needed.
+            ShapeError: If the network's parameters have other names or shapes.
         """
         path = Path(folder)
-        if not path.is_dir():
-            raise RunError(
-                f"there is no Run at {path}: {'it is a file' if path.exists() else 'no such folder'}"
-            )
+        read_recipe(path)
         content = read_json(path / "config.json")
         try:
             check_layout(path, content)
@@ -183,8 +189,19 @@ class Run:
             )
             recipe = RECIPES[content["recipe"]]
             config = recipe.config(content["options"])
+            own = getattr(config, "network", "") == "own"
+            if own and network is None:
+                raise RunError(
+                    f"{path} was fitted over a network of the user's own, which no file can hold; give it: "
+                    "jensen.load(folder, network=net)"
+                )
+            if network is not None and not own:
+                raise RunError(f"the network of {path} is built from its config; leave network out")
             with seeded(0):
-                model = recipe.assemble(config, schema, None)
+                # A copy, since models move their network to a device.
+                model = recipe.assemble(
+                    config, schema, None, **({"network": deepcopy(network)} if own else {})
+                )
             about = dict(content["about"])
         except RunError:
             raise
@@ -210,6 +227,18 @@ class Run:
             _read_evaluations(path),
             path,
         )
+
+
+def read_recipe(folder: str | Path) -> str:
+    """The name of a Run's recipe, from its config.json alone.
+
+    Raises:
+        RunError: If the folder is no Run.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise RunError(f"there is no Run at {path}: {'it is a file' if path.exists() else 'no such folder'}")
+    return str(read_json(path / "config.json").get("recipe"))
 
 
 def check_layout(folder: Path, content: Mapping[str, Any]) -> None:
@@ -253,11 +282,13 @@ def _read_examples(folder: Path, schema: Schema) -> Dataset | None:
     if "x" not in tensors:
         raise RunError(f"{path} is damaged: it holds no data; remove or restore the file")
     about = read_metadata(path)
-    y = tensors.get("y")
+    labels = tensors["y"].numpy() if "y" in tensors else None
+    if "labels" in about:
+        labels = np.asarray(json.loads(about["labels"]))
     return Dataset(
         tensors["x"].numpy(),
         schema,
-        None if y is None else y.numpy(),
+        labels,
         name=about.get("name", "examples"),
         dynamic=about.get("dynamic") == "True",
     )

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from jensen.data import Dataset, Schema, Stored
 from jensen.errors import RunError
 from jensen.models.stored_array import StoredArray
@@ -62,7 +64,7 @@ def solve(
     watcher = watcher if path is None else Several(watcher, Heartbeat())
     try:
         if path is not None and (path / "config.json").exists():
-            finished = _existing(path, about, recipe, config, dataset.schema, resume=resume)
+            finished = existing(path, about, recipe, config, dataset.schema, resume=resume)
             if finished is not None:
                 return finished
         run = _solved(dataset, recipe, config, valid, about, examples, seed, path, watcher)
@@ -151,10 +153,21 @@ def _looks(config: Any) -> bool:
     )
 
 
-def _existing(
-    path: Path, about: dict[str, Any], recipe: str, config: Any, schema: Schema, *, resume: bool
+def existing(
+    path: Path,
+    about: dict[str, Any],
+    recipe: str,
+    config: Any,
+    schema: Schema,
+    *,
+    resume: bool,
+    network: nn.Module | None = None,
 ) -> Run | None:
-    """The finished Run in a folder; None if it has to be solved again."""
+    """The finished Run in a folder; None if it has to be fitted again.
+
+    Raises:
+        RunError: If it isn't to be resumed, or is that of another fit.
+    """
     if not resume:
         raise RunError(
             f"{path} holds a Run already; choose another folder, remove it, or go on with it by --resume (resume=True)"
@@ -176,7 +189,7 @@ def _existing(
     ):
         if before != now:
             raise RunError(f"can't resume {path}: its {key} is {before!r}, now it is {now!r}")
-    run = Run.load(path)
+    run = Run.load(path, network=network)
     return run if run.history and run.history[-1]["status"] == "finished" else None
 
 

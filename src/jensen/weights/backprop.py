@@ -1,7 +1,7 @@
 """Bayes by backprop: a normal over the weights that maximises the evidence lower bound."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -53,7 +53,7 @@ def kl(
     prior: Prior,
     loc: Float[Tensor, " p"],
     log_scale: Float[Tensor, " p"],
-    prior_log_scale: Float[Tensor, " p"],
+    prior_log_scale: Float[Tensor, "*p"],
     factor: Float[Tensor, "r p"] | None = None,
     draws: Float[Tensor, "s p"] | None = None,
 ) -> Float[Tensor, ""]:
@@ -66,13 +66,17 @@ def kl(
         prior: Of one tensor with an empty name.
         loc: m.
         log_scale: Logarithms of s.
-        prior_log_scale: Logarithms of the prior's scales.
+        prior_log_scale: Logarithms of the prior's scales, or the one of all.
         factor: F; None: none.
         draws: Of the normal, with a path to its parameters; needed where there is no closed form.
 
     Raises:
         ConfigError: If draws are needed and not given.
     """
+    simple = isinstance(prior, NormalPrior) and prior.loc is None and prior_log_scale.ndim == 0
+    if simple and factor is None and not prior_log_scale.requires_grad:
+        total: Tensor = NormalDivergence.apply(loc, log_scale, prior_log_scale)  # pyright: ignore[reportAssignmentType]
+        return total
     cells = prior.kl("", loc, log_scale, prior_log_scale)
     if factor is None:
         if cells is not None:
@@ -92,6 +96,29 @@ def kl(
         log_q = LowRankPlusDiagonal(factor.T, (2 * log_scale).exp()).log_prob(draws - loc)[0]
     log_p = prior.cells("", draws, prior_log_scale.exp()).sum(-1)
     return (log_q - log_p).mean()
+
+
+class NormalDivergence(torch.autograd.Function):
+    """The sum of KL(N(m, s^2) || N(0, t^2)) over many weights, which keeps no array for its slopes.
+
+    Built of plain operations it would keep five arrays of the size of the weights, more than the optimiser does.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, loc: Tensor, log_scale: Tensor, prior_log_scale: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The sum, of (P,), (P,) and ()."""
+        ctx.save_for_backward(loc, log_scale, prior_log_scale)
+        squares = (2 * log_scale).exp_().sum() + torch.linalg.vector_norm(loc).square()
+        constant = loc.numel() * (prior_log_scale - 0.5) - log_scale.sum()
+        return 0.5 * squares * (-2 * prior_log_scale).exp() + constant
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """By m and log s."""
+        loc, log_scale, prior_log_scale = ctx.saved_tensors
+        precision = (-2 * prior_log_scale).exp()
+        by_log_scale = (2 * log_scale).exp_().mul_(precision).sub_(1).mul_(slope)
+        return loc * (precision * slope), by_log_scale, None
 
 
 class Bound:
@@ -136,13 +163,14 @@ class Bound:
         if self.prior.learned:
             values |= {f"prior/{n}": s.log() for n, s in self.problem.prior.scales.items()}
         if self.options.rest == "trained":
-            values |= {f"point/{n}": v for n, v in self.problem.network.fixed.items()}
+            network = self.problem.network
+            values |= {f"point/{n}": v for n, v in network.fixed.items() if n in network.free}
         return values
 
     def prior_log_scale(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Logarithms of the prior's scales, (P,)."""
+        """Logarithms of the prior's scales, (P,), or the one of all, ()."""
         if not self.prior.learned:
-            return self.prior.scales[""].log().expand(self.problem.network.size)
+            return self.prior.scales[""].log()
         return flat({n: values[f"prior/{n}"].expand_as(v) for n, v in self.weights.items()}, self.weights)
 
     def __call__(self, values: Values, batch: Batch, progress: Progress) -> Tensor:
@@ -184,6 +212,7 @@ class Bound:
             spread = {n: v.expand(samples, *v.shape) for n, v in points.items()}
             sets = {**unflat(draws, self.weights), **spread}
             return self.network(sets, x, self._each_buffer(samples), training=True)
+        # Noise of a flipout layer is one draw for all samples, whose signs differ from datum to datum.
         means, scales = unflat(values["loc"], self.weights), unflat(scale, self.weights)
         single = {n: means[n] for n in self.scales} | {b: scales[n] for n, b in self.scales.items()} | points
         if not self.drawn:
@@ -230,8 +259,9 @@ def fit_backprop(
     bound = Bound(problem, options)
     batches = MemberBatches(problem.x, problem.y, options.batch_size, problem.seed)
     with seeded(problem.seed):
-        first = bound.start(start)
-    values, history = optimise(first, bound, batches, options, problem, sets=False)
+        place = [bound.start(start)]
+    # Handed over, so that training doesn't hold what it starts from.
+    values, history = optimise(place.pop(), bound, batches, options, problem, sets=False)
     name = "negative_elbo" if options.temperature == 1 else "tempered_loss"
     network = finished(problem.network, values, bound)
     prior = problem.prior

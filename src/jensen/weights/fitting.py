@@ -1,6 +1,6 @@
 """From a network and data to a posterior over its weights, by any method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from jensen.errors import ConfigError, DataError, ShapeError
+from jensen.errors import ConfigError, ShapeError
 from jensen.registry import Registry
 from jensen.seeding import seeded
 from jensen.weights import likelihoods, priors, storage
@@ -19,7 +19,7 @@ from jensen.weights.laplace import LaplaceOptions, LaplacePosterior, fit_laplace
 from jensen.weights.likelihoods import Likelihood, NoiseScale
 from jensen.weights.map import MapOptions, fit_map
 from jensen.weights.members import MembersPosterior
-from jensen.weights.network import FunctionalNetwork
+from jensen.weights.network import FunctionalNetwork, tensor_of
 from jensen.weights.normal import NormalPosterior
 from jensen.weights.options import Options, parse
 from jensen.weights.pbp import PbpOptions, PbpPosterior, fit_pbp
@@ -177,14 +177,9 @@ def problem_of(
         DataError: If data or targets hold NaN, or all targets are of one class.
     """
     x = network.inputs(X)
-    if x.is_floating_point() and not bool(x.isfinite().all()):
-        raise DataError(
-            f"{int((~x.isfinite()).sum())} of {x.numel()} cells of X are NaN or infinite; impute them or leave "
-            "those data out"
-        )
     with torch.no_grad():
         outputs = network({name: value[None] for name, value in network.weights.items()}, x[:1]).shape[-1]
-    targets = torch.as_tensor(y)
+    targets = tensor_of(y, "y")
     if likelihood == "auto":
         likelihood = _suiting(targets, outputs)
     family = likelihoods.likelihood(likelihood, noise_scale)
@@ -230,8 +225,24 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Posterior:
         raise ConfigError(
             "a user's network can't be made again from its file; give it: load(folder, network=net)"
         )
-    place = Path(folder)
-    tensors, about = storage.read(place)
+    tensors, about = storage.read(Path(folder))
+    return unpacked(tensors, about, network, folder)
+
+
+def unpacked(
+    tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any], network: nn.Module, place: str | Path
+) -> Posterior:
+    """The posterior that ``Posterior.packed`` was taken of, on the network's device.
+
+    Args:
+        tensors: By name.
+        about: What JSON held.
+        network: That it was fitted for, of any weights.
+        place: Where they come from, for messages.
+
+    Raises:
+        ShapeError: If the network's parameters have other names or shapes.
+    """
     parts: dict[str, dict[str, torch.Tensor]] = {"posterior": {}, "prior": {}, "parameter": {}, "buffer": {}}
     for key, value in tensors.items():
         part, _, name = key.partition("/")

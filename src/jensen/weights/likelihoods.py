@@ -14,7 +14,7 @@ from torch.nn import functional
 from jensen.distributions import Bernoulli, IntegerCategorical
 from jensen.errors import ConfigError, DataError, ShapeError, SupportError
 from jensen.registry import Registry
-from jensen.weights.network import Values
+from jensen.weights.network import Values, tensor_of
 
 NOISE = "likelihood.log_noise_scale"
 """The name of the noise's unknown log-scale among the values that are fitted; no parameter of a network has it."""
@@ -93,7 +93,7 @@ class CategoricalLikelihood(Likelihood):
 
     def targets(self, y: Any, outputs: int) -> Tensor:
         """Class numbers, (n,) int64."""
-        found = _vector(torch.as_tensor(y), "class numbers (n,)")
+        found = _vector(tensor_of(y, "y"), "class numbers (n,)")
         if outputs < 2:
             raise ShapeError(
                 f"a categorical likelihood needs a network with one output a class, got {outputs}; use "
@@ -124,7 +124,7 @@ class BernoulliLikelihood(Likelihood):
 
     def targets(self, y: Any, outputs: int) -> Tensor:
         """Zeros and ones, (n,) or (n, outputs), floating."""
-        found = _events(torch.as_tensor(y), outputs, "zeros and ones")
+        found = _events(tensor_of(y, "y"), outputs, "zeros and ones")
         _integers(found, "0 or 1", 1)
         return _floating(found)
 
@@ -144,7 +144,7 @@ class PoissonLikelihood(Likelihood):
 
     def targets(self, y: Any, outputs: int) -> Tensor:
         """Counts, (n,) or (n, outputs), floating."""
-        found = _events(torch.as_tensor(y), outputs, "counts")
+        found = _events(tensor_of(y, "y"), outputs, "counts")
         _integers(found, "counts 0, 1, 2, ...", inf)
         return _floating(found)
 
@@ -186,7 +186,7 @@ class NormalLikelihood(Likelihood):
                     f"network has {outputs}"
                 )
             outputs //= 2
-        found = _events(torch.as_tensor(y), outputs, "numbers")
+        found = _events(tensor_of(y, "y"), outputs, "numbers")
         _finite(found)
         return _floating(found)
 

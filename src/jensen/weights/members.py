@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from jensen.errors import ConfigError
@@ -34,7 +34,7 @@ class MembersPosterior(Posterior):
 
     def __init__(
         self,
-        members: Mapping[str, Float[Tensor, "m *shape"]],
+        members: Mapping[str, Shaped[Tensor, "m *shape"]],
         network: FunctionalNetwork,
         likelihood: Likelihood,
         prior: Prior,

@@ -7,13 +7,14 @@ from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jensen.errors import ConfigError, ShapeError
+from jensen.errors import ConfigError, DataError, ShapeError
 from jensen.weights.stacked import stacked
 
 MEMORY = 8 * 2**20
@@ -75,6 +76,7 @@ class FunctionalNetwork:
         self.tied = len(list(network.named_parameters(remove_duplicate=False))) > len(named)
         self.attends = any(isinstance(module, nn.MultiheadAttention) for module in network.modules())
         self._looped: set[tuple[bool, bool]] = set()
+        self._bytes: dict[torch.Size, int] = {}
 
     @cached_property
     def weights(self) -> Values:
@@ -135,6 +137,7 @@ class FunctionalNetwork:
         added = {name: value.detach().clone() for name, value in other.skeleton.named_buffers()}
         other.buffers = {**added, **known}
         other._looped = set()
+        other._bytes = {}
         return other
 
     @cached_property
@@ -146,12 +149,18 @@ class FunctionalNetwork:
 
         Raises:
             ShapeError: If there are no data.
+            DataError: If a cell isn't finite, or no number.
         """
-        found = torch.as_tensor(x)
+        found = tensor_of(x, "X")
         if found.ndim == 0 or len(found) == 0:
             raise ShapeError(f"wanted data (n, ...) with n of at least 1, got shape {tuple(found.shape)}")
         embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in self.skeleton.modules())
         keeps = embeds and not found.is_floating_point()
+        if found.is_floating_point() and not bool(found.isfinite().all()):
+            raise DataError(
+                f"{int((~found.isfinite()).sum())} of {found.numel()} cells of X are NaN or infinite; impute them or "
+                "leave those data out"
+            )
         return found.to(self.device, None if keeps else self.dtype)
 
     def single(
@@ -344,6 +353,12 @@ class FunctionalNetwork:
     @torch.no_grad()
     def row_bytes(self, x: Tensor) -> int:
         """Bytes of intermediate results for one datum and one set of weights."""
+        event = x.shape[1:]
+        if event not in self._bytes:
+            self._bytes[event] = self._counted(x)
+        return self._bytes[event]
+
+    def _counted(self, x: Tensor) -> int:
         count = x[0].numel() * x.element_size()
 
         def add(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -362,6 +377,31 @@ class FunctionalNetwork:
             for handle in handles:
                 handle.remove()
         return count
+
+
+def tensor_of(values: Any, name: str) -> Tensor:
+    """Numbers as a tensor, from a tensor, an array, a list or a data frame.
+
+    Args:
+        values: The numbers.
+        name: What they are, for messages.
+
+    Raises:
+        DataError: If they aren't numbers.
+
+    Example:
+        >>> tensor_of([[1, 2]], "X").shape
+        torch.Size([1, 2])
+    """
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    try:
+        return torch.as_tensor(array)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"{name} has to hold numbers, got dtype {array.dtype}; encode text and categories as numbers first"
+        ) from None
 
 
 def chosen(network: nn.Module, free: Sequence[str], subset: Subset) -> list[str]:
@@ -464,4 +504,14 @@ def unflat(vectors: Float[Tensor, "*sets size"], like: Mapping[str, Tensor]) -> 
     }
 
 
-__all__ = ["MEMORY", "FunctionalNetwork", "Subset", "Values", "chosen", "flat", "stack", "unflat"]
+__all__ = [
+    "MEMORY",
+    "FunctionalNetwork",
+    "Subset",
+    "Values",
+    "chosen",
+    "flat",
+    "stack",
+    "tensor_of",
+    "unflat",
+]

@@ -123,7 +123,9 @@ class NormalPosterior(Posterior):
 
         prior = self.as_prior()
         seed = options.pop("seed", 0)
-        parsed = parse(BackpropOptions, {**self.options, "subset": "all", **options}, self.method)
+        parsed = parse(
+            BackpropOptions, {**self.options, "subset": "all", "rest": "fixed", **options}, self.method
+        )
         network = self.network.changed(self.mean)
         problem = problem_of(network, X, y, self.likelihood, None, prior, seed, several=False)
         return fit_backprop(problem, parsed, start=self)

@@ -47,7 +47,7 @@ class MemberBatches:
         self.y = y
         self.seed = seed
         self.sets = sets
-        self.rows = rows
+        self.rows = None if rows is None else rows.to(x.device)
         self.n = len(x) if rows is None else rows.shape[1]
         self.batch_size = min(batch_size, self.n)
 
@@ -142,6 +142,8 @@ def optimise(
         FitError: If the gradient stays non-finite, or memory runs out.
     """
     objective = Objective(values, loss, sets)
+    # The caller may have handed them over.
+    del values
     if options.epochs == 0:
         return {name: value.detach() for name, value in objective.values.items()}, {"loss": []}
     settings = Settings(

@@ -178,12 +178,8 @@ class Posterior(ABC):
             about: Likewise.
         """
 
-    def save(self, folder: str | Path) -> None:
-        """Writes the posterior to a folder: tensors as safetensors, all else as JSON; the network's code isn't kept.
-
-        Raises:
-            RunError: If it can't be written.
-        """
+    def packed(self) -> tuple[Values, dict[str, Any]]:
+        """All that a file holds: tensors by name, and what JSON can hold; the network's code isn't kept."""
         tensors, about = self.state()
         prior_tensors, prior_about = self.prior.state()
         network = self.network
@@ -195,23 +191,27 @@ class Posterior(ABC):
             "buffer": network.buffers,
         }
         flat = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
-        storage.write(
-            Path(folder),
-            flat,
-            {
-                "kind": self.kind,
-                "method": self.method,
-                "options": self.options,
-                "unknown": network.chosen,
-                "posterior": about,
-                "prior": prior_about,
-                "history": self.history,
-                **self.likelihood.about(),
-            },
-        )
+        return flat, {
+            "kind": self.kind,
+            "method": self.method,
+            "options": self.options,
+            "unknown": network.chosen,
+            "posterior": about,
+            "prior": prior_about,
+            "history": self.history,
+            **self.likelihood.about(),
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the posterior to a folder: tensors as safetensors, all else as JSON; the network's code isn't kept.
+
+        Raises:
+            RunError: If it can't be written.
+        """
+        storage.write(Path(folder), *self.packed())
 
 
-def matches(network: FunctionalNetwork, shapes: Mapping[str, torch.Size], folder: Path) -> None:
+def matches(network: FunctionalNetwork, shapes: Mapping[str, torch.Size], folder: str | Path) -> None:
     """Holds a network against the parameters that a folder was written for.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ _CELLWISE = (
     nn.LeakyReLU,
     nn.Identity,
 )
+
+LARGE = 2**14
+"""Weights of a layer from which the order of their slope counts for more than the calls of Python."""
 
 Layer = Callable[[Mapping[str, Tensor], Tensor, bool], Tensor]
 
@@ -64,6 +67,33 @@ def stacked(network: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor, bool,
         return result
 
     return call
+
+
+class Product(torch.autograd.Function):
+    """x W^T + b for sets of each, whose slope by W comes in the order of W.
+
+    The slope that ``baddbmm`` gives comes transposed, and is copied before the optimiser can use it: for large
+    layers that costs as much as the optimiser itself.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The product (S, n, o) of (S, n, i) and (S, o, i), plus (S, o)."""
+        return torch.baddbmm(bias[:, None], x, weight.mT)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        """Keeps what the slopes need."""
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """By x, W and b."""
+        x, weight = ctx.saved_tensors
+        by_x = torch.bmm(slope, weight) if ctx.needs_input_grad[0] else None
+        return by_x, torch.bmm(slope.mT, x), slope.sum(1)
 
 
 @dataclass
@@ -112,7 +142,9 @@ def linear_layer(name: str, bias: bool) -> Layer:
     def apply(values: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
         # All positions of all data are rows of one product a set.
         rows = x if x.ndim == 3 else x.flatten(1, -2)
-        if bias:
+        if bias and values[weight][0].numel() >= LARGE:
+            result: Tensor = Product.apply(rows, values[weight], values[offset])  # pyright: ignore[reportAssignmentType]
+        elif bias:
             result = torch.baddbmm(values[offset][:, None], rows, values[weight].mT)
         else:
             result = torch.bmm(rows, values[weight].mT)

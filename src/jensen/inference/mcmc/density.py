@@ -27,12 +27,6 @@ class Metric:
     centre: Array
     factor: Array
 
-    @classmethod
-    def of(cls, centre: Array, covariance: Array) -> "Metric":
-        """The map for a covariance (dim, dim), or for variances (dim,)."""
-        dense = covariance.ndim == 2
-        return cls(centre, np.linalg.cholesky(covariance) if dense else np.sqrt(covariance))
-
     @property
     def dense(self) -> bool:
         """Whether coordinates are mixed."""

@@ -55,7 +55,7 @@ class Draws:
 
     @cached_property
     def values(self) -> dict[str, Tensor]:
-        """Of each parameter its draws, (chains, draws, *shape); discrete ones are drawn given the others, seeded by 0."""
+        """Of each parameter its draws, (chains, draws, *shape); discrete ones given the others, seeded by 0."""
         with seeded(0):
             return self.target.complete(self.positions)
 

@@ -11,7 +11,9 @@ _FARTHEST = 250.0
 """An unconstrained coordinate of a bounded parameter beyond e^250 or e^-250 of anything means nothing."""
 _FARTHEST_REAL = 1e15
 _GROWTH = 5.0
-"""By which factor a spread may grow from one window of the warm-up to the next when paths never turn."""
+"""By which factor a spread may grow from one window of the warm-up to the next when paths don't turn."""
+_UNTURNED = 0.25
+"""Share of paths that haven't turned when they are as long as they may be, above which something is amiss."""
 
 
 def strayed(target: Target, positions: Array) -> str | None:
@@ -41,11 +43,11 @@ def check_drift(target: Target, warm: WarmUp, positions: Array) -> None:
         positions: Where the chains are, unconstrained (chains, dim).
 
     Raises:
-        FitError: If a coordinate has left every sensible scale; or if most paths never turned and a spread still grows
+        FitError: If a coordinate has left every sensible scale; or if many paths never turned and a spread still grows
             from window to window.
     """
     name = strayed(target, positions)
-    if name is None and len(warm.widths) > 1 and warm.unturned > 0.5:
+    if name is None and len(warm.widths) > 1 and warm.unturned > _UNTURNED:
         growth = warm.widths[-1] / warm.widths[-2]
         if growth.max() > _GROWTH:
             name = target.coordinates[int(growth.argmax())]

@@ -35,26 +35,66 @@ class Walk:
     scale: float
 
 
-def _draw(target: Target, name: str, conditional: Conditional, points: Tensor) -> Tensor:
-    """The chains after a draw of one block.
+class Chains:
+    """Where the chains are, in unconstrained coordinates or by the parameters' values, whichever was set last.
 
-    Raises:
-        ShapeError: If the conditional gives another shape than the block's.
-        DataError: If it gives numbers that are not finite or outside the block's support.
+    Args:
+        target: Of the chains.
+        points: Unconstrained, (chains, dim).
     """
-    values = target.constrain(points)
-    wanted = tuple(values[name].shape)
-    drawn: Any = conditional(dict(values))
-    if not isinstance(drawn, Tensor) or tuple(drawn.shape) != wanted:
-        got = tuple(drawn.shape) if isinstance(drawn, Tensor) else type(drawn).__name__
-        raise ShapeError(
-            f"the conditional of '{name}' returned {got}, wanted {wanted}: it gets the parameters of all "
-            f"{len(points)} chains at once, each with the chains first, and returns its own likewise"
-        )
-    if not bool(drawn.isfinite().all()):
-        raise DataError(f"the conditional of '{name}' drew numbers that are not finite")
-    values[name] = drawn.double()
-    return target.unconstrain(values)
+
+    def __init__(self, target: Target, points: Float[Tensor, "chains dim"]) -> None:
+        self.target = target
+        self.number = len(points)
+        self._points: Tensor | None = points
+        self._values: dict[str, Tensor] | None = None
+        self._value: Tensor | None = None
+
+    @property
+    def points(self) -> Tensor:
+        """Unconstrained coordinates, (chains, dim)."""
+        if self._points is None:
+            self._points = self.target.unconstrain(self.values)
+        return self._points
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """Of each parameter (chains, *shape)."""
+        if self._values is None:
+            self._values = {} if self._points is None else self.target.constrain(self._points)
+        return self._values
+
+    def draw(self, name: str, conditional: Conditional) -> None:
+        """Draws one block given the others.
+
+        Raises:
+            ShapeError: If the conditional gives another shape than the block's.
+            DataError: If it gives numbers that are not finite.
+        """
+        values = self.values
+        wanted = tuple(values[name].shape)
+        drawn: Any = conditional(dict(values))
+        if not isinstance(drawn, Tensor) or tuple(drawn.shape) != wanted:
+            got = tuple(drawn.shape) if isinstance(drawn, Tensor) else type(drawn).__name__
+            raise ShapeError(
+                f"the conditional of '{name}' returned {got}, wanted {wanted}: it gets the parameters of all "
+                f"{self.number} chains at once, each with the chains first, and returns its own likewise"
+            )
+        if not bool(drawn.isfinite().all()):
+            raise DataError(f"the conditional of '{name}' drew numbers that are not finite")
+        self._values = {**values, name: drawn.double()}
+        self._points = self._value = None
+
+    def walk(self, walk: Walk) -> Tensor:
+        """A random-walk step of one block; the probabilities of acceptance, (chains,)."""
+        points = self.points
+        if self._value is None:
+            self._value = self.target.plain_log_prob(points)
+        move = torch.zeros_like(points)
+        move[:, walk.where] = walk.scale * walk.widths * torch.randn_like(points[:, walk.where])
+        self._points, self._value, probability, _ = step(self.target, points, self._value, move)
+        self._values = None
+        return probability
 
 
 def gibbs(
@@ -114,37 +154,40 @@ def gibbs(
     for name in conditionals:
         if name not in target.parameters:
             raise ConfigError(unknown("parameter", name, target.parameters))
-    walks = {
+    walks: dict[str, Walk] = {
         name: Walk(where, torch.ones(target.parameters[name].size, dtype=torch.float64), 1.0)
         for name, where in target.slices.items()
         if name not in conditionals
     }
     with seeded(seed), Watch("gibbs", draws * chains, on_draws, progress) as watch:
-        points = starting(target, chains, init)
-        seen: list[Tensor] = []
-        for i in range(warmup):
-            points, shares = _sweep(target, conditionals, walks, points)
-            seen.append(points)
-            if i + 1 == warmup // 2 and chains * len(seen) > 10:
-                widths = torch.cat(seen[len(seen) // 2 :]).std(0)
-                walks = {name: _widened(walk, widths) for name, walk in walks.items()}
-            since = i + 1 if i + 1 <= warmup // 2 else i + 1 - warmup // 2
-            walks = {name: _scaled(walk, shares[name], since) for name, walk in walks.items()}
-            watch.warming((i + 1) / warmup)
-        kept = torch.empty(chains, draws, target.dim, dtype=torch.float64)
+        state = Chains(target, starting(target, chains, init))
+        walks = _warm_up(state, conditionals, walks, warmup, watch)
+        _sweep(state, conditionals, walks)
+        # Raises before any draw is kept if a conditional has left its parameter's support.
+        target.unconstrain(state.values)
+        kept: list[Tensor] = []
+        values: list[dict[str, Tensor]] = []
         acceptance = torch.ones(chains, draws, dtype=torch.float64)
         for i in range(draws):
             shares: dict[str, Tensor] = {}
             for _ in range(thin):
-                points, shares = _sweep(target, conditionals, walks, points)
-            kept[:, i] = points
-            if shares:
+                shares = _sweep(state, conditionals, walks)
+            if walks:
+                kept.append(state.points)
                 acceptance[:, i] = torch.stack(list(shares.values())).mean(0)
+            else:
+                values.append(state.values)
             watch.done((i + 1) * chains)
-        log_prob = target.plain_log_prob(kept.flatten(0, 1)).reshape(chains, draws)
+        if walks:
+            positions = torch.stack(kept, 1)
+        else:
+            positions = target.unconstrain(
+                {name: torch.stack([v[name] for v in values], 1) for name in values[0]}
+            )
+        log_prob = target.plain_log_prob(positions.flatten(0, 1)).reshape(chains, draws)
     return Draws(
         target,
-        kept,
+        positions,
         "metropolis-within-gibbs" if walks else "gibbs",
         {"log_prob": log_prob, "acceptance": acceptance},
         {"scales": {name: walk.scale for name, walk in walks.items()}, "thin": thin},
@@ -201,25 +244,39 @@ def metropolis_within_gibbs(
 
 
 def _sweep(
-    target: Target,
-    conditionals: Mapping[str, Conditional],
-    walks: Mapping[str, Walk],
-    points: Float[Tensor, "chains dim"],
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Each block once; the points then, and of each walking block the probabilities of acceptance (chains,)."""
-    value: Tensor | None = None
+    state: Chains, conditionals: Mapping[str, Conditional], walks: Mapping[str, Walk]
+) -> dict[str, Tensor]:
+    """Draws each block once; of each walking block the probabilities of acceptance, (chains,)."""
     shares: dict[str, Tensor] = {}
-    for name in target.parameters:
+    for name in state.target.parameters:
         if name in conditionals:
-            points, value = _draw(target, name, conditionals[name], points), None
-            continue
-        walk = walks[name]
-        if value is None:
-            value = target.plain_log_prob(points)
-        move = torch.zeros_like(points)
-        move[:, walk.where] = walk.scale * walk.widths * torch.randn_like(points[:, walk.where])
-        points, value, shares[name], _ = step(target, points, value, move)
-    return points, shares
+            state.draw(name, conditionals[name])
+        else:
+            shares[name] = state.walk(walks[name])
+    return shares
+
+
+def _warm_up(
+    state: Chains,
+    conditionals: Mapping[str, Conditional],
+    walks: dict[str, Walk],
+    warmup: int,
+    watch: Watch,
+) -> dict[str, Walk]:
+    """Sweeps in which the walks' steps are learnt: widths once, at half time, scales always."""
+    seen: list[Tensor] = []
+    half = warmup // 2
+    for i in range(warmup):
+        shares = _sweep(state, conditionals, walks)
+        if walks:
+            seen.append(state.points)
+        if i + 1 == half and state.number * len(seen) > 10:
+            widths = torch.cat(seen[len(seen) // 2 :]).std(0)
+            walks = {name: _widened(walk, widths) for name, walk in walks.items()}
+        since = i + 1 if i + 1 <= half else i + 1 - half
+        walks = {name: _scaled(walk, shares[name], since) for name, walk in walks.items()}
+        watch.warming((i + 1) / warmup)
+    return walks
 
 
 def _widened(walk: Walk, widths: Tensor) -> Walk:

@@ -18,7 +18,7 @@ _FIRST, _SECOND = 40, 25
 _OVERDISPERSED = 1.5
 """Starting points lie so many standard deviations of the mode's normal distribution from it, where they can."""
 _FLAT = 1e-3
-"""A curvature below so much of the largest one, in coordinates that were whitened before, is that of a flat direction."""
+"""A curvature below so much of the largest one, in coordinates that were whitened before, is of a flat direction."""
 _DENSE_DIM = 150
 """Up to so many coordinates a full covariance is estimated."""
 
@@ -51,6 +51,8 @@ def given_points(target: Target, init: Mapping[str, Any] | Tensor, chains: int) 
         DataError: If a value isn't finite or lies outside its support.
     """
     points = target.unconstrain(init) if isinstance(init, Mapping) else init.double()
+    if not bool(points.isfinite().all()):
+        raise DataError(f"init holds {int((~points.isfinite()).sum())} numbers that are not finite")
     if points.ndim == 1:
         points = points.expand(chains, -1)
     if tuple(points.shape) != (chains, target.dim):
@@ -58,8 +60,6 @@ def given_points(target: Target, init: Mapping[str, Any] | Tensor, chains: int) 
             f"init has shape {tuple(points.shape)} in unconstrained coordinates; for {chains} chains of this target it "
             f"is ({target.dim},) or ({chains}, {target.dim}), or a dict with a value of each parameter"
         )
-    if not bool(points.isfinite().all()):
-        raise DataError(f"init holds {int((~points.isfinite()).sum())} numbers that are not finite")
     return points.numpy(force=True).copy()
 
 
@@ -74,7 +74,8 @@ def check_finite(target: Target, points: Array) -> None:
     if len(wrong):
         chain = int(wrong[0])
         where = {
-            name: value.tolist() for name, value in target.constrain(torch.from_numpy(points[chain])).items()
+            name: value[0].tolist()
+            for name, value in target.constrain(torch.from_numpy(points[[chain]])).items()
         }
         raise DataError(
             f"the log-joint is {float(values[chain])} at the starting point of {len(wrong)} of {len(points)} chains, "

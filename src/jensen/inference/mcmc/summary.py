@@ -162,8 +162,8 @@ def _disagreement(name: str, ratio: float, positions: Tensor, chains: int) -> st
             "several modes, and how much mass each has can't be read off the chains."
         )
     return (
-        f"Don't trust '{name}' yet: its chains disagree (R-hat {ratio:.3f}, above {GOOD_R_HAT}) because they move "
-        "slowly; take more draws or a longer warm-up."
+        f"Don't trust '{name}' yet: its chains disagree (R-hat {ratio:.3f}, above {GOOD_R_HAT}) because they are "
+        "short or move slowly; take more draws or a longer warm-up."
     )
 
 

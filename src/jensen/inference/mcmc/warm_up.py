@@ -14,25 +14,35 @@ _PRIOR_DRAWS = 5
 """The covariance is pulled to its diagonal as if so many draws had shown no correlation."""
 
 
-def pooled(positions: Array, dense: bool, floor: Array) -> Array:
-    """The covariance of draws of all chains, or their variances.
+def relearnt(metric: Metric, positions: Array, dense: bool) -> Metric:
+    """Coordinates by the covariance of draws of all chains, or by their variances.
+
+    The covariance is estimated in the coordinates so far, and there pulled to its diagonal: what is known of strong
+    correlations already isn't blurred again.
 
     Args:
-        positions: (draws, dim).
+        metric: The coordinates so far.
+        positions: Unconstrained, (draws, dim).
         dense: Whether correlations are kept.
-        floor: Least variances, (dim,), for coordinates that haven't moved.
 
     Returns:
-        (dim, dim) or (dim,).
+        New coordinates.
     """
-    variances = np.maximum(positions.var(0, ddof=1), floor)
+    centre = positions.mean(0)
     if not dense:
-        return variances
-    n = len(positions)
-    centred = positions - positions.mean(0)
-    covariance = centred.T @ centred / (n - 1) * (n / (n + _PRIOR_DRAWS))
+        before = np.diag(metric.covariance) if metric.dense else metric.covariance
+        # A coordinate in which no chain has moved keeps some width.
+        return Metric(centre, np.sqrt(np.maximum(positions.var(0, ddof=1), 1e-10 * before)))
+    z = metric.inward(positions - centre + metric.centre)
+    n = len(z)
+    variances = np.maximum(z.var(0, ddof=1), 1e-10)
+    covariance = z.T @ z / (n - 1) * (n / (n + _PRIOR_DRAWS))
     np.fill_diagonal(covariance, variances)
-    return covariance
+    try:
+        root = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        root = np.diag(np.sqrt(variances))
+    return Metric(centre, metric.factor @ root if metric.dense else metric.factor[:, None] * root)
 
 
 class WarmUp:
@@ -114,11 +124,6 @@ class WarmUp:
         if self.paths:
             self.unturned = float(np.concatenate(self.paths).mean())
         self.window, self.paths = [], []
-        before = self.metric.covariance
-        floor = 1e-10 * (np.diag(before) if before.ndim == 2 else before)
-        try:
-            self.metric = Metric.of(positions.mean(0), pooled(positions, self.dense and enough, floor))
-        except np.linalg.LinAlgError:
-            self.metric = Metric.of(positions.mean(0), pooled(positions, False, floor))
+        self.metric = relearnt(self.metric, positions, self.dense and enough)
         self.steps.restart(self.guess(self.metric))
         return True

@@ -27,9 +27,9 @@ def repeat(material: Material) -> Section:
     ]
     if named is None:
         notes.append("The data were handed over in memory: DATA stands for a file that holds them.")
-    if "VALID" in _validation(run):
+    if "VALID" in validation(run):
         notes.append("So were the validation data: VALID stands for a file that holds them.")
-    if "valid" not in run.about and run.about.get("n_valid") and _validation(run):
+    if "valid" not in run.about and run.about.get("n_valid") and validation(run):
         notes.append(
             "The part that --valid holds out is that of the fit by number; if the validation data were a set of "
             "their own, give that instead."
@@ -48,14 +48,14 @@ def repeat(material: Material) -> Section:
 def command(run: Run) -> str:
     """The command line that fits the Run again; options that have their default value are left out."""
     words = ["jensen", "fit", data_argument(run) or "DATA", "--model", run.recipe, "--out", "RUN"]
-    words += _validation(run)
+    words += validation(run)
     if run.about.get("target") is not None:
         words += ["--target", str(run.about["target"])]
     if run.about.get("stream") is not None:
         words += ["--stream"]
     words += ["--seed", str(run.about.get("seed", 0))]
     for key, value in changed(run).items():
-        words += ["--epochs", str(value)] if key == "epochs" else ["--set", f"{key}={_written(value)}"]
+        words += ["--epochs", str(value)] if key == "epochs" else ["--set", f"{key}={written(value)}"]
     return shlex.join(words)
 
 
@@ -100,7 +100,7 @@ def _argument(about: Mapping[str, Any], split: str) -> str | None:
     return source if Path(source).name.startswith(name) else None
 
 
-def _validation(run: Run) -> list[str]:
+def validation(run: Run) -> list[str]:
     """The option that gives the validation data, where they aren't what the command takes by itself."""
     if "valid" not in run.about:
         return _guessed_validation(run)
@@ -136,7 +136,8 @@ def _guessed_validation(run: Run) -> list[str]:
     return ["--valid", f"{exact:.6g}"]
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """An option's value as the command line takes it."""
     if isinstance(value, tuple):
         return ",".join(str(part) for part in value)  # pyright: ignore[reportUnknownVariableType]
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
@@ -147,7 +148,7 @@ def _options(run: Run) -> Markup:
     rows: list[tuple[object, ...]] = [
         (
             tag("code", name, class_="changed" if name in different else None),
-            tag("code", _written(getattr(run.config, name)) or "none"),
+            tag("code", written(getattr(run.config, name)) or "none"),
             field.description,
         )
         for name, field in VAEConfig.model_fields.items()

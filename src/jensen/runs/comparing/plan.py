@@ -116,7 +116,10 @@ def named(models: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
         raise ConfigError(f"there are no models to compare; name some of: {', '.join(sorted(RECIPES))}")
     result: dict[str, str] = {}
     for label, recipe in pairs:
-        RECIPES[recipe]
+        if RECIPES[recipe].targets is not None:
+            raise ConfigError(
+                f"the model {recipe} predicts labels; jensen compare holds densities of data against each other"
+            )
         if not re.fullmatch(r"[\w-]+", label):
             raise ConfigError(
                 f"'{label}' can't be the label of a model; use letters, digits, hyphens and underscores"

@@ -1,5 +1,6 @@
 """Outputs of a network that is linear in its weights around the most probable ones: normal, in closed form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,7 +84,8 @@ def linearised_outputs(
     r"""F ~ N(f(x; w*), J Lambda^-1 J^T) for each datum, J the Jacobian of its outputs at w*.
 
     For a last layer with a Kronecker product, J is x-tilde in each row, so that the covariance is a number for each
-    eigenvector of the output factor; neither J nor the product is formed.
+    eigenvector of the output factor; neither J nor the product is formed. Nor is J for other linear layers that see
+    each datum once.
 
     Args:
         network: With w* as its weights.
@@ -94,20 +96,85 @@ def linearised_outputs(
     block = _last_layer(network, precision, x)
     if block is not None:
         return _through_features(network, block, x, memory)
-    weights = {name: network.weights[name] for name in precision.names}
-    row = network.row_bytes(x)
+    thin, rest = _thin_blocks(network, precision, x)
+    weights = {name: network.weights[name] for block in rest for name in block.packing.names}
     with torch.no_grad():
         width = network.single({}, x[:1]).shape[1]
     entries = width * sum(value.numel() for value in weights.values())
-    size = max(1, memory // (width * row + 24 * entries))
+    size = max(1, memory // ((4 if thin else width) * network.row_bytes(x) + 24 * entries + 8 * width**2))
     locs: list[Tensor] = []
     covariances: list[Tensor] = []
     for part in x.split(size):
         with torch.no_grad():
-            locs.append(network.single(weights, part))
-        rows = jacobian(network, weights, part, width)
-        covariances.append(precision.inverse_gram(rows).to(network.dtype))
+            locs.append(network.single({}, part))
+        total = part.new_zeros(len(part), width, width, dtype=torch.float64)
+        if thin:
+            total = total + _through_layers(network, thin, part, width)
+        if rest:
+            total = total + Precision(rest).inverse_gram(jacobian(network, weights, part, width))
+        covariances.append(total.to(network.dtype))
     return NormalOutputs(torch.cat(locs), torch.cat(covariances))
+
+
+def _leaves(network: FunctionalNetwork, blocks: Sequence[Block]) -> Values:
+    names = [name for block in blocks for name in block.packing.names]
+    return {name: network.weights[name].detach().requires_grad_() for name in names}
+
+
+def _layer(block: Block) -> frozenset[str]:
+    return frozenset(block.packing.names)
+
+
+def _thin_blocks(
+    network: FunctionalNetwork, precision: Precision, x: Tensor
+) -> tuple[list[Block], list[Block]]:
+    """Blocks of linear layers that see each datum once, and the other ones."""
+    candidates = [block for block in precision.blocks if len(block.matrix.factors) == 2]
+    if not candidates:
+        return [], list(precision.blocks)
+    some = x[:2] if len(x) > 1 else torch.cat([x, x])
+    with torch.enable_grad(), Watch(_leaves(network, candidates)) as seen:
+        network.single(seen.weights, some)
+    uses = [frozenset(filter(None, (use.weight, use.bias))) for use in seen.uses]
+    plain = {
+        layer
+        for layer, use in zip(uses, seen.uses, strict=True)
+        if uses.count(layer) == 1 and use.counts is None and use.output.ndim == 2 and len(use.output) == 2
+    }
+    thin = [block for block in candidates if _layer(block) in plain and not _layer(block) & seen.others]
+    kept = {id(block) for block in thin}
+    return thin, [block for block in precision.blocks if id(block) not in kept]
+
+
+def _through_layers(
+    network: FunctionalNetwork, blocks: list[Block], x: Tensor, width: int
+) -> Float[Tensor, "n outputs outputs"]:
+    """The layers' part of J Lambda^-1 J^T, where each output's gradient in a layer's weights is g a^T.
+
+    With v of ``contracted_inverse`` at the inputs a and U the eigenvectors of the outputs' factor, a layer gives
+    G U diag(v) U^T G^T for the gradients G of all outputs at its own; the Jacobian in the weights isn't formed.
+    """
+    with torch.enable_grad():
+        with Watch(_leaves(network, blocks)) as seen:
+            outputs = network.single(seen.weights, x)
+        found = {frozenset(filter(None, (use.weight, use.bias))): use for use in seen.uses}
+        uses = [found[_layer(block)] for block in blocks]
+        columns = [
+            torch.autograd.grad(
+                outputs[:, c].sum(), [use.output for use in uses], retain_graph=True, materialize_grads=True
+            )
+            for c in range(width)
+        ]
+    total = x.new_zeros(len(x), width, width, dtype=torch.float64)
+    with torch.no_grad():
+        for place, (block, use) in enumerate(zip(blocks, uses, strict=True)):
+            spread = block.matrix.contracted_inverse(input_rows(use).to(block.units.dtype) * block.units)
+            gradients = torch.stack([column[place] for column in columns], 1).to(spread)
+            basis = block.matrix.factors[0].vectors
+            white = (gradients if basis is None else gradients @ basis) * spread.sqrt()[:, None]
+            gram = white @ white.mT
+            total += (gram + gram.mT) / 2
+    return total
 
 
 def _last_layer(network: FunctionalNetwork, precision: Precision, x: Tensor) -> Block | None:

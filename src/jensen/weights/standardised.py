@@ -1,0 +1,244 @@
+"""A network that sees data and targets in units of their spread, with a posterior over its weights."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from jensen.errors import ConfigError, DataError, ShapeError
+from jensen.weights.fitting import fit, unpacked
+from jensen.weights.likelihoods import NoiseScale
+from jensen.weights.network import MEMORY
+from jensen.weights.posterior import Posterior
+from jensen.weights.predictive import Predictive
+from jensen.weights.priors import PriorScale
+from jensen.weights.rescaled import RescaledPredictive
+
+
+class Standardised:
+    """A posterior over a network's weights, with data and targets in units that networks like.
+
+    Data are shifted by their mean and divided by their standard deviation: of each column of a table, or of all cells
+    together of images. Targets with normal noise likewise; predictions come in the targets' own unit, densities with
+    their Jacobian.
+
+    Args:
+        network: Of any weights; it isn't changed.
+        view: Shape in which it takes a datum.
+        likelihood: Of the targets: "categorical", "bernoulli", "normal" or "poisson".
+        scale: Whether data are brought into these units; else they go in as they are.
+
+    Attributes:
+        posterior: Over the weights; None before a fit.
+
+    Example:
+        >>> x = torch.linspace(-1, 1, 20)[:, None]
+        >>> model = Standardised(nn.Linear(1, 1), (1,), "normal").fit(x, 500 + 100 * x[:, 0], method="map", epochs=300)
+        >>> model.predict(x).mean.shape
+        torch.Size([20])
+    """
+
+    def __init__(
+        self, network: nn.Module, view: tuple[int, ...], likelihood: str, *, scale: bool = True
+    ) -> None:
+        self.network = network
+        self.view = view
+        self.likelihood = likelihood
+        self.scale = scale
+        self.shift = torch.zeros((), dtype=torch.float64)
+        self.unit = torch.ones((), dtype=torch.float64)
+        self.target_shift = 0.0
+        self.target_unit = 1.0
+        self.posterior: Posterior | None = None
+        self._embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in network.modules())
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        noise_scale: NoiseScale | None = None,
+        prior: str = "normal",
+        prior_scale: PriorScale | None = None,
+        method: str = "ensemble",
+        seed: int = 0,
+        on_epoch: Callable[[int, int], None] | None = None,
+        **options: Any,
+    ) -> "Standardised":
+        """Finds the units and fits the posterior; see ``jensen.weights.fit``.
+
+        Args:
+            x: Data, (n, ...).
+            y: Targets.
+            noise_scale: In the targets' unit where it is a number.
+            prior: On weights, which see data of unit variance.
+            prior_scale: Of the prior.
+            method: Of the fit.
+            seed: Of all that is random.
+            on_epoch: Called after each epoch.
+            **options: Of the method.
+
+        Raises:
+            ConfigError: If an option is wrong.
+            DataError: If data or targets can't be used.
+        """
+        data = torch.as_tensor(x).reshape(len(x), *self.view)
+        if data.is_floating_point() and not bool(data.isfinite().all()):
+            raise DataError(
+                f"{int((~data.isfinite()).sum())} of {data.numel()} cells of X are NaN or infinite; impute them or "
+                "leave those data out"
+            )
+        targets = torch.as_tensor(y)
+        if self.scale:
+            self.shift, self.unit = _units(data)
+        if self.likelihood == "normal":
+            targets = targets.double()
+            if not bool(targets.isfinite().all()):
+                raise DataError("targets are NaN or infinite; leave those data out")
+            spread = float(targets.std(correction=0)) if len(targets) > 1 else 0.0
+            self.target_shift, self.target_unit = float(targets.mean()), spread if spread > 1e-12 else 1.0
+            targets = (targets - self.target_shift) / self.target_unit
+            if isinstance(noise_scale, float | int):
+                noise_scale = noise_scale / self.target_unit
+        self.posterior = fit(
+            self.network,
+            self._standard(data),
+            targets,
+            method=method,
+            likelihood=self.likelihood,
+            prior=prior,
+            prior_scale=prior_scale,
+            noise_scale=noise_scale,
+            seed=seed,
+            on_epoch=on_epoch,
+            **options,
+        )
+        return self
+
+    def predict(self, x: Any, samples: int = 64, seed: int | None = 0, memory: int = MEMORY) -> Predictive:
+        """The predictive distribution of targets, in their own unit.
+
+        Args:
+            x: Data, (n, ...).
+            samples: Sets of weights to average over.
+            seed: Of the draws.
+            memory: Bytes of intermediate results at once.
+
+        Raises:
+            ConfigError: If nothing was fitted yet.
+            ShapeError: If data have another shape than those of the fit.
+        """
+        found = self._fitted.predict(self._standard(self._viewed(x)), samples, seed, memory)
+        if self.likelihood != "normal":
+            return found
+        return RescaledPredictive(found, self.target_shift, self.target_unit)
+
+    def update(self, x: Any, y: Any, **options: Any) -> "Standardised":
+        """Online learning: the same after further data; units stay those of the first fit.
+
+        Args:
+            x: New data, (n, ...).
+            y: Their targets.
+            **options: Of the method's update.
+
+        Raises:
+            ConfigError: If the method's posterior can't be a prior.
+        """
+        targets = torch.as_tensor(y)
+        if self.likelihood == "normal":
+            targets = (targets.double() - self.target_shift) / self.target_unit
+        other = Standardised(self.network, self.view, self.likelihood, scale=self.scale)
+        other.shift, other.unit = self.shift, self.unit
+        other.target_shift, other.target_unit = self.target_shift, self.target_unit
+        other.posterior = self._fitted.update(self._standard(self._viewed(x)), targets, **options)
+        return other
+
+    @property
+    def noise_scale(self) -> float | None:
+        """Standard deviation of the noise in the targets' unit, where the posterior has one for all data."""
+        found = getattr(self.posterior, "noise_scale", None)
+        return None if found is None else float(found) * self.target_unit
+
+    @property
+    def _fitted(self) -> Posterior:
+        if self.posterior is None:
+            raise ConfigError("nothing was fitted yet; call fit first")
+        return self.posterior
+
+    def _viewed(self, x: Any) -> Tensor:
+        data = torch.as_tensor(x)
+        if data.ndim < 1 or not len(data) or data[0].numel() != prod(self.view):
+            raise ShapeError(f"wanted data (n, {self.view}), got shape {tuple(data.shape)}")
+        return data.reshape(len(data), *self.view)
+
+    def _standard(self, data: Shaped[Tensor, "n *event"]) -> Shaped[Tensor, "n *event"]:
+        """Data as the network takes them."""
+        if not self.scale:
+            return data.long() if self._embeds else data
+        dtype = next(self.network.parameters()).dtype
+        return ((data.double() - self.shift.to(data.device)) / self.unit.to(data.device)).to(dtype)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The network's weights, those of the posterior where there is one."""
+        values = (
+            dict(self.network.named_parameters()) if self.posterior is None else self.posterior.network.all
+        )
+        return iter(values.values())
+
+    def to(self, device: str | torch.device) -> "Standardised":
+        """Puts network and posterior on a device."""
+        held = None if self.posterior is None else self.state_dict()
+        self.network.to(device)
+        if held is not None:
+            self.load_state_dict(held)
+        return self
+
+    def eval(self) -> "Standardised":
+        """Itself; predictions are always those of evaluation mode."""
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that a file holds: units, the posterior's tensors, and its facts as the bytes of a JSON text."""
+        tensors, about = self._fitted.packed()
+        facts = {"target_shift": self.target_shift, "target_unit": self.target_unit, "posterior": about}
+        text = bytearray(json.dumps(facts).encode())
+        return {
+            **tensors,
+            "shift": self.shift,
+            "unit": self.unit,
+            "about": torch.frombuffer(text, dtype=torch.uint8).clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes what ``state_dict`` gave.
+
+        Raises:
+            ShapeError: If the network's parameters have other names or shapes.
+            RuntimeError: If something is missing or damaged.
+        """
+        try:
+            facts = json.loads(bytes(state["about"].cpu().numpy().tobytes()))
+            tensors = {name: value for name, value in state.items() if "/" in name}
+            self.shift, self.unit = state["shift"].double().cpu(), state["unit"].double().cpu()
+            self.target_shift, self.target_unit = facts["target_shift"], facts["target_unit"]
+            self.posterior = unpacked(tensors, facts["posterior"], self.network, "the Run")
+        except (KeyError, ValueError, TypeError) as error:
+            if isinstance(error, ShapeError):
+                raise
+            raise RuntimeError(f"it holds no posterior over weights ({error})") from None
+
+
+def _units(data: Tensor) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+    """Mean and standard deviation: of each column, or of all cells of images; one where nothing varies."""
+    found = data.double().cpu()
+    if data.ndim == 2:
+        mean, spread = found.mean(0), found.std(0, correction=0)
+    else:
+        mean, spread = found.mean(), found.std(correction=0)
+    least = np.finfo(np.float64).eps * mean.abs() * 8
+    return mean, torch.where(spread > least, spread, 1.0)
