@@ -176,6 +176,25 @@ def test_an_epoch_that_is_left_is_begun_anew() -> None:
         assert rows(stream.epoch(0)) == whole
 
 
+def test_the_rooms_are_made_once_for_the_largest_buffer_there_can_be() -> None:
+    """Memory for a larger one in place of one that was too small would leave a hole each time."""
+
+    class Uneven:
+        counts = np.array([1, 7, 2, 6, 3, 5, 4])
+
+        def read(self, block: int) -> np.ndarray:
+            return np.full((int(self.counts[block]), 2), block, np.float32)
+
+    batches = StreamBatches(Uneven(), 4, buffer_blocks=3)
+    rooms: set[int] = set()
+    for epoch in range(20):
+        assert sum(len(batch.x) for batch in batches.epoch(epoch)) == 28
+        rooms |= {room.ctypes.data for room in batches._room if room is not None}
+    assert len(rooms) == 2
+    # Three buffers of seven blocks: three at most in one.
+    assert [len(room) for room in batches._room if room is not None] == [18, 18]
+
+
 def test_no_thread_is_left() -> None:
     gc.collect()
     before = reading()

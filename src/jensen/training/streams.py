@@ -99,6 +99,9 @@ class StreamBatches:
             largest = blocks.read(int(np.argmax(self._counts))).nbytes
             buffer_blocks = max(1, BUFFER_BYTES // largest)
         self.buffer_blocks = buffer_blocks
+        # Rooms for the largest buffer there can be: a larger one in place of one that is too small leaves a hole.
+        most = -(-len(self._filled) // self._buffers_per_epoch)
+        self._room_rows = int(np.sort(self._counts)[-most:].sum())
         self._reader = ThreadPoolExecutor(1, "jensen-read-ahead")
         self._room: list[NDArray[Any] | None] = [None, None]
         self._slot = 0
@@ -174,7 +177,11 @@ class StreamBatches:
     def _groups(self, number: int) -> list[NDArray[np.int64]]:
         """The blocks of each buffer of an epoch."""
         order = self._filled[torch.randperm(len(self._filled), generator=self._generator(number, 0)).numpy()]
-        return np.array_split(order, -(-len(order) // self.buffer_blocks))
+        return np.array_split(order, self._buffers_per_epoch)
+
+    @property
+    def _buffers_per_epoch(self) -> int:
+        return -(-len(self._filled) // self.buffer_blocks)
 
     def _read(self, number: int, place: int, group: NDArray[np.int64]) -> NDArray[Any]:
         """A buffer, if need be after waiting for it; what was read ahead and isn't wanted is dropped."""
@@ -190,7 +197,10 @@ class StreamBatches:
     def _read_ahead(self, number: int, place: int, group: NDArray[np.int64]) -> None:
         """Has a buffer read into the room that isn't in use."""
         self._slot = 1 - self._slot
-        self._coming = (number, place), self._reader.submit(_fill, self.blocks, group, self._room, self._slot)
+        self._coming = (
+            (number, place),
+            self._reader.submit(_fill, self.blocks, group, self._room, self._slot, self._room_rows),
+        )
 
     def _generator(self, number: int, place: int) -> torch.Generator:
         """One for the order of the blocks of an epoch (place 0), and one for each of its buffers (from 1)."""
@@ -199,7 +209,7 @@ class StreamBatches:
 
 
 def _fill(
-    blocks: Blocks, group: NDArray[np.int64], room: list[NDArray[Any] | None], slot: int
+    blocks: Blocks, group: NDArray[np.int64], room: list[NDArray[Any] | None], slot: int, room_rows: int
 ) -> NDArray[Any]:
     """Reads blocks side by side into one of two rooms, which are used again and again."""
     rows = int(blocks.counts[group].sum())
@@ -207,8 +217,8 @@ def _fill(
     for block in group.tolist():
         x = blocks.read(block)
         space = room[slot]
-        if space is None or len(space) < rows:
-            space = room[slot] = np.empty((rows, *x.shape[1:]), x.dtype)
+        if space is None:
+            space = room[slot] = np.empty((room_rows, *x.shape[1:]), x.dtype)
         space[start : start + len(x)] = x
         start += len(x)
     space = room[slot]
