@@ -1,5 +1,6 @@
 """Progress bars on standard error, where a person is watching."""
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
