@@ -131,5 +131,6 @@ class Draws:
             posterior={name: value.numpy(force=True) for name, value in self.values.items()},
             sample_stats={
                 _SAMPLER_STATS.get(name, name): value.numpy(force=True) for name, value in self.stats.items()
-            },
+            }
+            or None,
         )
