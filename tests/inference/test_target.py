@@ -61,6 +61,8 @@ def test_constrain_and_back_with_batches():
     assert values["s"].shape == (4, 5, 3)
     assert values["x"].shape == (4, 5, 2)
     torch.testing.assert_close(target.unconstrain(values), points)
+    one = normal_target().constrain(torch.zeros(2, dtype=torch.float64))
+    assert {name: value.shape for name, value in one.items()} == {"mu": (), "sigma": ()}
     assert target.names == ["s[0]", "s[1]", "s[2]", "x[0]", "x[1]"]
     assert target.coordinates == ["s[0]", "s[1]", "x[0]", "x[1]"]
 

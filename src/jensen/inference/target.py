@@ -161,7 +161,7 @@ class Target:
             torch.multinomial(torch.cat(parts), 1)[:, 0] if len(flat) else torch.zeros(0, dtype=torch.long)
         )
         for name, states in self.configurations.items():
-            values[name] = states[chosen].reshape(*points.shape[:-1], *states.shape[1:])
+            values[name] = states[chosen].reshape(points.shape[:-1] + states.shape[1:])
         return {name: values[name] for name in self.parameters}
 
     def constrain(self, points: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
@@ -169,7 +169,8 @@ class Target:
         flat = points.reshape(-1, self.dim)
         with unvalidated():
             values: dict[str, Tensor] = vmap(lambda point: self._constrain(point)[0])(flat)
-        return {name: value.reshape(*points.shape[:-1], *value.shape[1:]) for name, value in values.items()}
+        lead = points.shape[:-1]
+        return {name: value.reshape(lead + value.shape[1:]) for name, value in values.items()}
 
     def unconstrain(self, values: Mapping[str, Any]) -> Float[Tensor, "*batch dim"]:
         """Unconstrained coordinates of values of all continuous parameters.
