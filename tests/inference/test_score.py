@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, displaced, gaussian, negative_kl
+from inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, displaced, gaussian, negative_kl
 from torch import Tensor, nn
 
 from jensen.errors import ConfigError

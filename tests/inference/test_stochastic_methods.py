@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tests.inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, gaussian, logistic
+from inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, gaussian, logistic
 from torch import Tensor
 
 from jensen.errors import ConfigError

@@ -58,7 +58,9 @@ def fitted_numbers(dataset: Dataset, recipe: str = "vae", **options: object):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("recipe", [name for name, recipe in RECIPES.items() if recipe.solve is None])
+@pytest.mark.parametrize(
+    "recipe", [name for name, recipe in RECIPES.items() if recipe.solve is None and recipe.targets is None]
+)
 def test_every_recipe_fits_every_kind_of_data(recipe: str, kind: str) -> None:
     run, _ = fitted_numbers(made(kind), recipe)
     expected = "normal" if recipe == "linear-vae" else AUTO[kind]

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.testbed import assert_mean
-from tests.weights.linear import DTYPE, regression
+from testbed import assert_mean
+from weights.linear import DTYPE, regression
 from torch import Tensor, nn
 from torch.distributions import Independent, Laplace, LowRankMultivariateNormal, Normal, kl_divergence
 

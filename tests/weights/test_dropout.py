@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.testbed import assert_mean
+from testbed import assert_mean
 from torch import Tensor, nn
 
 import jensen as jn

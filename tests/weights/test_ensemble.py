@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.weights.linear import DTYPE, regression
+from weights.linear import DTYPE, regression
 from torch import Tensor, nn
 
 import jensen as jn

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from tests.weights.linear import LinearRegression, regression
+from weights.linear import LinearRegression, regression
 from torch import nn
 from torch.distributions import MultivariateNormal
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.weights.linear import regression
+from weights.linear import regression
 from torch import nn
 
 import jensen as jn

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tests.testbed import assert_mean
+from testbed import assert_mean
 from torch.distributions import Normal, Poisson
 
 from jensen.errors import ConfigError, ShapeError

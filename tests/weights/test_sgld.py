@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.weights.linear import regression
+from weights.linear import regression
 from torch import nn
 
 import jensen as jn

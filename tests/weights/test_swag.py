@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.testbed import assert_mean
-from tests.weights.linear import DTYPE, regression
+from testbed import assert_mean
+from weights.linear import DTYPE, regression
 from torch import nn
 from torch.distributions import LowRankMultivariateNormal
 

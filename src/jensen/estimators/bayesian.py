@@ -262,6 +262,7 @@ class BayesianClassifier(ClassifierMixin, _Bayesian):
 
     def predict(self, X: Any) -> Array:
         """The most probable label of each datum, (n,)."""
+        check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(1)]
 
     def _labelled(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:

@@ -78,6 +78,10 @@ class FunctionalNetwork:
         self._looped: set[tuple[bool, bool]] = set()
         self._bytes: dict[torch.Size, int] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: all but a function that is made again when it is needed."""
+        return {name: value for name, value in self.__dict__.items() if name != "_stacked"}
+
     @cached_property
     def weights(self) -> Values:
         """The unknown parameters as they were."""
