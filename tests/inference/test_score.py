@@ -2,9 +2,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, displaced, gaussian, negative_kl
 from torch import Tensor, nn
 
+from inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, displaced, gaussian, negative_kl
 from jensen.errors import ConfigError
 from jensen.inference import Target, real
 from jensen.inference.families import Family, Flow, FullRank, LowRank, MeanField, Mixture

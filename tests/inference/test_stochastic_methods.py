@@ -1,8 +1,8 @@
 import pytest
 import torch
-from inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, gaussian, logistic
 from torch import Tensor
 
+from inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, gaussian, logistic
 from jensen.errors import ConfigError
 from jensen.inference import Target, fit, real
 from jensen.inference.families import FullRank, MeanField

@@ -3,8 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from testbed import assert_mean
-from weights.linear import DTYPE, regression
 from torch import Tensor, nn
 from torch.distributions import Independent, Laplace, LowRankMultivariateNormal, Normal, kl_divergence
 
@@ -16,6 +14,8 @@ from jensen.weights.backprop import BackpropOptions, Bound, kl
 from jensen.weights.likelihoods import likelihood
 from jensen.weights.noisy import noisy, suited
 from jensen.weights.priors import NormalPrior, prior
+from testbed import assert_mean
+from weights.linear import DTYPE, regression
 
 TORCH = torch.Generator().manual_seed(0)
 LOC, LOG_SCALE = (

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from testbed import assert_mean
 from torch import Tensor, nn
 
 import jensen as jn
 from jensen.errors import ConfigError
+from testbed import assert_mean
 
 X, Y = torch.randn(40, 3), torch.randn(40)
 

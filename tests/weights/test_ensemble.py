@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from weights.linear import DTYPE, regression
 from torch import Tensor, nn
 
 import jensen as jn
@@ -14,6 +13,7 @@ from jensen.weights.fitting import problem_of
 from jensen.weights.likelihoods import NOISE, likelihood
 from jensen.weights.optimise import MemberBatches, Objective
 from jensen.weights.priors import prior
+from weights.linear import DTYPE, regression
 
 X, Y = torch.randn(40, 3), torch.randn(40)
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from weights.linear import LinearRegression, regression
 from torch import nn
 from torch.distributions import MultivariateNormal
 
@@ -22,6 +21,7 @@ from jensen.weights.laplace.linearised import (
 )
 from jensen.weights.map import MapOptions, most_probable
 from jensen.weights.network import MEMORY
+from weights.linear import LinearRegression, regression
 
 EXACT = [
     {"structure": "full"},

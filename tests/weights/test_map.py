@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from weights.linear import regression
 from torch import nn
 
 import jensen as jn
 from jensen.errors import ConfigError, DataError, FitError, RunError, ShapeError, SupportError
 from jensen.weights.likelihoods import NOISE
+from weights.linear import regression
 
 FULL = {"epochs": 300, "batch_size": 1000, "learning_rate": 0.5}
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from testbed import assert_mean
 from torch.distributions import Normal, Poisson
 
 from jensen.errors import ConfigError, ShapeError
 from jensen.weights import MixturePredictive, NormalPredictive, linearised
 from jensen.weights.likelihoods import likelihood
+from testbed import assert_mean
 
 DTYPE = torch.float64
 TORCH = torch.Generator().manual_seed(0)

@@ -2,13 +2,13 @@ from typing import Any
 
 import pytest
 import torch
-from weights.linear import regression
 from torch import nn
 
 import jensen as jn
 from jensen.errors import ConfigError, FitError
 from jensen.weights.likelihoods import NOISE
 from jensen.weights.sgld import SgldOptions, _plan, cycle_sizes, preconditioner
+from weights.linear import regression
 
 
 def draws(method: str, **options: Any) -> torch.Tensor:

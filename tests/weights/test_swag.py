@@ -2,8 +2,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from testbed import assert_mean
-from weights.linear import DTYPE, regression
 from torch import nn
 from torch.distributions import LowRankMultivariateNormal
 
@@ -12,6 +10,8 @@ from jensen.errors import ConfigError
 from jensen.weights import FunctionalNetwork, MembersPosterior, NormalPosterior
 from jensen.weights.normal import batch_statistics
 from jensen.weights.swag import Visits
+from testbed import assert_mean
+from weights.linear import DTYPE, regression
 
 X, Y = torch.randn(40, 3), torch.randn(40)
 

@@ -1,7 +1,6 @@
 """Adaptive importance sampling: a mixture of Student-t distributions moves to where the weights are."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -153,9 +152,7 @@ def _update(points: Tensor, weights: Tensor, mixture: StudentMixture) -> Student
 
 
 def _scattered(points: Tensor, weights: Tensor, mixture: StudentMixture, components: int) -> StudentMixture:
-    """Components around the centres of the weighted points, each a little narrower than all of them."""
-    from sklearn.cluster import KMeans
-
+    """Components around points far from each other, each a little narrower than all of them."""
     dim = points.shape[1]
     centre = weights @ points
     away = points - centre
@@ -165,10 +162,16 @@ def _scattered(points: Tensor, weights: Tensor, mixture: StudentMixture, compone
     if int(failed) or len(mixture.weights) > 1:
         scale_tril = mixture.scale_trils[int(mixture.weights.argmax())]
     whitened = torch.linalg.solve_triangular(scale_tril, away.T, upper=False).T
-    chosen = torch.multinomial(weights, min(len(points), 50 * components * (1 + dim // 4)), replacement=True)
-    seed = int(torch.randint(2**31 - 1, ()))
-    means: Any = KMeans(components, n_init="auto", random_state=seed)
-    clusters = means.fit(whitened[chosen].numpy())
-    locs = centre + torch.from_numpy(clusters.cluster_centers_) @ scale_tril.T
+    locs = centre + whitened[_spread(whitened, weights, components)] @ scale_tril.T
     equal = torch.full((components,), 1 / components, dtype=torch.float64)
     return StudentMixture(equal, locs, 0.8 * scale_tril.expand(components, dim, dim), mixture.dof)
+
+
+def _spread(points: Tensor, weights: Tensor, number: int) -> Tensor:
+    """Indices of points drawn one after the other by weight and squared distance from those before (k-means++)."""
+    chosen = [int(torch.multinomial(weights, 1))]
+    nearest = (points - points[chosen[0]]).square().sum(1)
+    while len(chosen) < number:
+        chosen.append(int(torch.multinomial(weights * nearest + 1e-300, 1)))
+        nearest = torch.minimum(nearest, (points - points[chosen[-1]]).square().sum(1))
+    return torch.tensor(chosen)
