@@ -24,9 +24,21 @@ def show(result: Mapping[str, Any], as_json: bool, title: str = "") -> None:
     from rich.table import Table
 
     table = Table(title=title or None, show_header=False, title_justify="left")
-    for name, value in result.items():
+    for name, value in _rows(result):
         table.add_row(name.replace("_", " "), _text(value))
     Console().print(table)
+
+
+def _rows(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names and values; those of a result within the result have both names."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in result.items():
+        if isinstance(value, Mapping):
+            inner = cast("Mapping[str, Any]", value)
+            rows += [(f"{name} {key}", item) for key, item in _rows(inner)]
+        else:
+            rows.append((name, value))
+    return rows
 
 
 def _text(value: Any) -> str:
