@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -98,7 +100,10 @@ def test_what_a_log_joint_may_not_return(function, message: str):
 
 def test_a_parameter_that_bounds_another_is_used():
     target = Target(lambda p: p["b"] * 0, {"a": interval(0, 1), "b": interval(0, lambda p: 1 - p["a"])})
-    target.value_and_gradient(torch.zeros(1, 2, dtype=torch.float64))
+    values, gradients = target.value_and_gradient(torch.zeros(1, 2, dtype=torch.float64))
+    # a = 1/2 and b = 1/4; the Jacobian is a (1 - a) b (1 - b / (1 - a)).
+    assert float(values[0]) == pytest.approx(math.log(0.25 * 0.25 * 0.5))
+    assert torch.isfinite(gradients).all()
 
 
 def test_a_function_that_vmap_refuses_is_named_and_the_loop_takes_it():

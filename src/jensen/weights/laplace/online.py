@@ -35,7 +35,7 @@ class PrecisionPrior(Prior):
 
     def cells(self, name: str, values: Tensor, scale: Tensor) -> Tensor:
         """There is no density of a single weight."""
-        raise NotImplementedError
+        raise TypeError("weights that depend on each other have a density together alone; use log_prob")
 
     def log_prob(self, weights: Mapping[str, Float[Tensor, "s *shape"]]) -> Float[Tensor, " s"]:
         """Log-density of S sets of weights in nats, without the constant, (S,)."""
