@@ -27,10 +27,10 @@ class TrainingOptions(Options):
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
 
 
-O = TypeVar("O", bound=Options)  # noqa: E741
+Kind = TypeVar("Kind", bound=Options)
 
 
-def parse(kind: type[O], options: Mapping[str, Any], method: str) -> O:
+def parse(kind: type[Kind], options: Mapping[str, Any], method: str) -> Kind:
     """Options as typed ones.
 
     Args:
