@@ -119,3 +119,25 @@ def test_faults(call: Call, gaps: Path, tmp_path: Path) -> None:
     assert (
         "did you mean" in call("fit", gaps, "--model", "ppca", "--set", "latentdim=2", "--out", "x").fault()
     )
+
+
+def test_a_collapsed_component_is_told(call: Call, tmp_path: Path) -> None:
+    x = np.concatenate([np.random.default_rng(0).normal(size=(40, 2)), np.full((30, 2), 9.0)])
+    np.save(tmp_path / "x.npy", x)
+    run = tmp_path / "run"
+    fitted = call(
+        "fit",
+        tmp_path / "x.npy",
+        "--model",
+        "mixture",
+        "--set",
+        "solver=em",
+        "--set",
+        "components=2",
+        "--out",
+        run,
+        "--json",
+    )
+    assert fitted.json["note"].startswith("the variance of 1 of 2 components is at the lowest value allowed")
+    call("report", run, "--json")
+    assert "The variance of 1 of 2 components" in (run / "report.html").read_text(encoding="utf8")

@@ -156,3 +156,14 @@ def test_bad_tables_are_named(call, error: type[JensenError], message: str) -> N
 def test_single_precision_tables_sum_to_one_within_their_rounding() -> None:
     p = torch.softmax(torch.randn(50_000, generator=torch.Generator().manual_seed(0)), -1)
     assert float(entropy(p)) == pytest.approx(stats.entropy(p.double()), rel=1e-5)
+
+
+def test_certainty_has_no_sign() -> None:
+    for value in (
+        entropy([1.0, 0.0]),
+        cross_entropy([1.0, 0.0], [1.0, 0.0]),
+        surprisal([1.0, 0.0])[0],
+        conditional_entropy([[0.5, 0.0], [0.0, 0.5]], given="x"),
+    ):
+        assert value == 0.0
+        assert not torch.signbit(value)

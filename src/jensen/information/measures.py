@@ -46,12 +46,12 @@ def surprisal(
     if isinstance(p, Distribution):
         if value is None:
             raise ConfigError("the surprisal of a Distribution needs the value; give value=")
-        return in_unit(-distributions.log_prob(p, value), unit)
+        return in_unit(0.0 - distributions.log_prob(p, value), unit)
     if value is not None:
         raise ConfigError(
             "a table gives the surprisal of each of its outcomes; index the result instead of giving value="
         )
-    return in_unit(-tables.checked(p).log(), unit)
+    return in_unit(0.0 - tables.checked(p).log(), unit)
 
 
 @overload

@@ -54,13 +54,14 @@ def checked(table: ArrayLike | Tensor, axes: int = 1, name: str = "table") -> Fl
 
 def entropy(p: Tensor) -> Tensor:
     """Of the distribution in the last axis."""
-    return -torch.xlogy(p, p).sum(-1)
+    # Where it is certain what comes, the sum is zero, and so is this: not its negative.
+    return 0.0 - torch.xlogy(p, p).sum(-1)
 
 
 def cross_entropy(p: Tensor, q: Tensor) -> Tensor:
     """Nats of a code made for q on what comes from p."""
     # xlogy(0, 0) is 0, and xlogy(p, 0) is -inf.
-    return -torch.xlogy(p, q).sum(-1)
+    return 0.0 - torch.xlogy(p, q).sum(-1)
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ def conditional_entropy(joint: Tensor, given: str) -> Tensor:
     if given == "x":
         joint = joint.mT
     condition = joint.sum(-2, keepdim=True)
-    return -(torch.xlogy(joint, joint) - torch.xlogy(joint, condition)).sum((-2, -1))
+    return (torch.xlogy(joint, condition) - torch.xlogy(joint, joint)).sum((-2, -1))
 
 
 def pointwise(joint: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from jensen.models.mixture import Mixture
 from jensen.models.plain_gradient import Free, PlainGradient
 from jensen.models.progress import Iteration, floor_note
 from jensen.models.rows import Columns, Rows, columns, covariance, split_missing
-from jensen.models.starting import centres, nearest_centre
+from jensen.models.starting import LOOSE_STEPS, centres, nearest_centre
 
 SMALLEST_CHUNK = 64
 CELLS = 2**19
@@ -214,7 +214,9 @@ def _start(
     mixture: Mixture, rows: Rows, spread: Columns, restarts: int, generator: torch.Generator
 ) -> Tensor:
     """Statistics of a hard assignment to the nearest of centres found by k-means++, (R, K, F)."""
-    found = centres(rows, spread, mixture.count, restarts, generator)
+    # Starts from single data find more modes; without a bound on the likelihood they end at single data, too.
+    loose = 0 if mixture.components.bounded else LOOSE_STEPS
+    found = centres(rows, spread, mixture.count, restarts, generator, loose)
     f = mixture.components.feature_count
     total = torch.zeros(restarts * mixture.count, f, dtype=torch.float64)
     for x, observed in _small(rows, f + 2 * restarts * mixture.count):

@@ -10,16 +10,19 @@ from jensen.models.rows import Columns, Rows, split_missing
 
 SUBSAMPLE = 10_000
 """Data that the centres are sought on, at most (200 for each of K centres if that is more)."""
+STEPS, LOOSE_STEPS = 10, 3
+"""Steps of k-means, of the starts that are to be good and of those that are to differ."""
 
 
 def centres(
-    rows: Rows, spread: Columns, k: int, restarts: int, generator: torch.Generator, steps: int = 10
+    rows: Rows, spread: Columns, k: int, restarts: int, generator: torch.Generator, loose: int = LOOSE_STEPS
 ) -> Float[Tensor, "r k d"]:
     """Centres of clusters, in units of the columns' standard deviations about their means.
 
-    Each restart draws its centres by greedy k-means++ (candidates with probability proportional to the squared
-    distance from those drawn before; the one that brings the data nearest is kept) and takes some steps of k-means.
-    Missing cells count as their column's mean.
+    The first half of the restarts draws its centres by greedy k-means++ (candidates with probability proportional to
+    the squared distance from those drawn before; the one that brings the data nearest is kept) and takes the steps of
+    k-means that settle them; these starts are good, and much alike. The other half, which is to find what they miss,
+    takes the first candidate, and only ``loose`` steps. Missing cells count as their column's mean.
 
     Args:
         rows: Data.
@@ -27,34 +30,47 @@ def centres(
         k: Number of centres K.
         restarts: R.
         generator: Of the draws.
-        steps: Of k-means.
+        loose: Steps of k-means of the second half.
 
     Returns:
         (R, K, D).
 
     Source: k-means++: the advantages of careful seeding, 2007, https://dl.acm.org/doi/10.5555/1283383.1283494.
     """
-    most = max(SUBSAMPLE, 200 * k)
-    x = standardised(rows.some(most, generator)[:], spread)
+    x = standardised(rows.some(max(SUBSAMPLE, 200 * k), generator)[:], spread)
+    tight = restarts - restarts // 2
+    found = _settled(x, _drawn(x, k, tight, 2 + int(log(k)), generator), STEPS)
+    if restarts == 1:
+        return found
+    return torch.cat([found, _settled(x, _drawn(x, k, restarts - tight, 1, generator), loose)])
+
+
+def _drawn(x: Tensor, k: int, restarts: int, tried: int, generator: torch.Generator) -> Tensor:
+    """Centres by k-means++ with so many candidates for each, (R, K, D)."""
     norms = x.square().sum(1)
-    first = torch.randint(len(x), (restarts,), generator=generator)
-    found = x[first][:, None]
+    found = x[torch.randint(len(x), (restarts,), generator=generator)][:, None]
     nearest = _distances(x, norms, found)[:, 0]
-    tried = 2 + int(log(k))
+    every = torch.arange(restarts)
     for _ in range(k - 1):
         # Where all data are centres already, any will do.
         weights = torch.where(nearest.sum(1, keepdim=True) > 0, nearest, 1.0)
         drawn = torch.multinomial(weights, tried, replacement=True, generator=generator)
         closer = torch.minimum(nearest[:, None], _distances(x, norms, x[drawn]))
         best = closer.sum(2).argmin(1)
-        every = torch.arange(restarts)
         found = torch.cat([found, x[drawn[every, best]][:, None]], 1)
         nearest = closer[every, best]
+    return found
+
+
+def _settled(x: Tensor, found: Tensor, steps: int) -> Tensor:
+    """Centres after so many steps of k-means, or fewer where nothing moves, (R, K, D)."""
+    norms = x.square().sum(1)
+    r, k, d = found.shape
     for _ in range(steps):
         label = _distances(x, norms, found).argmin(1)
         member = torch.nn.functional.one_hot(label, k).to(x.dtype).mT
         count = member.sum(2)
-        mean = (member.reshape(-1, len(x)) @ x).reshape(restarts, k, -1) / count.clamp(min=1)[..., None]
+        mean = (member.reshape(-1, len(x)) @ x).reshape(r, k, d) / count.clamp(min=1)[..., None]
         new = torch.where(count[..., None] > 0, mean, found)
         if torch.equal(new, found):
             break

@@ -237,7 +237,10 @@ def _numbers(run: Run, dataset: Dataset, x: torch.Tensor) -> Markup:
         if key in known
     ]
     options = [(tag("code", key), str(value)) for key, value in run.config.model_dump().items()]
-    note = tag("p", "log p(x) is exact here: nothing is sampled, and there is no gap.", class_="meta")
+    exact = tag("p", "log p(x) is exact here: nothing is sampled, and there is no gap.", class_="meta")
+    said = run.history[-1].get("note", "") if run.history else ""
+    warning = tag("p", f"{said[0].upper()}{said[1:]}.", class_="note") if said else Markup("")
+    head = ("option", "value")
     return join(
-        table(("number", "value"), rows), note, tag("h3", "Options"), table(("option", "value"), [*options])
+        warning, table(("number", "value"), rows), exact, tag("h3", "Options"), table(head, [*options])
     )

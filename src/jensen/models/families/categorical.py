@@ -22,6 +22,7 @@ class CategoricalSymbol(nn.Module):
     """
 
     needs_covariance = False
+    bounded = True
 
     def __init__(self, symbols: int, concentration: float | None = None) -> None:
         super().__init__()

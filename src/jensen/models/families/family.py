@@ -19,10 +19,12 @@ class Family(Protocol):
     Attributes:
         feature_count: Length F of t(x).
         needs_covariance: Whether ``prepare`` asks for the data's covariance.
+        bounded: Whether the objective is bounded above, were variances not kept from zero.
     """
 
     feature_count: int
     needs_covariance: bool
+    bounded: bool
 
     def prepare(self, spread: Columns, covariance: Float[Tensor, "d d"] | None) -> None:
         """Sets what the family takes from the data: centre, prior, lowest variance."""

@@ -76,7 +76,7 @@ class NormalCells(nn.Module):
         super().__init__()
         self.moments = _CellMoments(dim, shared=covariance == "spherical")
         self.feature_count = self.moments.feature_count
-        self.prior = prior
+        self.prior = self.bounded = prior
         self.mean_precision, self.shape = mean_precision, freedom / 2
         wide = 1 if self.moments.shared else dim
         self.spread = nn.Parameter(torch.ones(wide, dtype=torch.float64), requires_grad=False)
@@ -179,6 +179,7 @@ class UnitNormal(nn.Module):
     """
 
     needs_covariance = False
+    bounded = True
 
     def __init__(self, dim: int, prior_scale: float = 10.0) -> None:
         super().__init__()

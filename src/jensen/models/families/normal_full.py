@@ -98,6 +98,7 @@ class NormalFull(nn.Module):
     """
 
     needs_covariance = False
+    bounded = False
 
     def __init__(self, dim: int, covariance: Literal["full", "tied"] = "full") -> None:
         super().__init__()
@@ -195,6 +196,7 @@ class NormalWishart(nn.Module):
     """
 
     needs_covariance = True
+    bounded = True
 
     def __init__(self, dim: int, mean_precision: float = 1.0, freedom: float | None = None) -> None:
         super().__init__()

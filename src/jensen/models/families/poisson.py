@@ -21,6 +21,7 @@ class PoissonCells(nn.Module):
     """
 
     needs_covariance = False
+    bounded = True
 
     def __init__(self, dim: int, concentration: float | None = None) -> None:
         super().__init__()
