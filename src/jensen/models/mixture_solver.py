@@ -24,6 +24,8 @@ PART = 200
 """Data that several starts are compared on, at most; the second for each component, if that is more."""
 COMPARED = 1e-4
 """Gain in nats a datum below which starts have come far enough to be compared."""
+HOPE = 20
+"""Gains like its last one that a start may be behind the best by, before it is given up."""
 PATIENCE = 5
 """Passes without a gain after which stochastic steps end; one is enough for those that can't lower the bound."""
 
@@ -204,7 +206,8 @@ def _begin(
         )
         gained = bounds - reached[climbing]
         reached[climbing], statistics[climbing] = bounds, new
-        climbing = climbing[gained > COMPARED * len(rows)]
+        behind = reached.nan_to_num(-torch.inf).max() - bounds
+        climbing = climbing[(gained > COMPARED * len(rows)) & (behind < HOPE * gained)]
         if not len(climbing):
             break
     return statistics[int(reached.nan_to_num(-torch.inf).argmax())][None].clone()
