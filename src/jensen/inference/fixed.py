@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vmap
+from torch.func import functional_call, vmap
 
 from jensen.errors import FitError
 from jensen.inference.ascent import ascend
@@ -167,13 +167,16 @@ def linear_response(target: Target, fitted: Fixed) -> FullRank:
     bound = _Bound(target, fitted.family, fitted.noise)
     parameters = bound.parameters()
     precision = -hessian(bound, parameters, STEP)
-    jacobian: Tensor = jacrev(bound.means)(parameters)
+    # One copy of the parameters for each mean; torch.func.jacrev would load torch's compiler first, which takes a second.
+    copies = parameters.expand(target.dim, -1).clone().requires_grad_()
+    with torch.enable_grad():
+        (jacobian,) = torch.autograd.grad(vmap(bound.means)(copies).diagonal().sum(), copies)
     root, definite = scale_from(precision)
     if not definite:
         raise FitError(
             "the bound has no curvature in some direction: its optimum isn't determined by the draws"
         )
-    factor = jacobian.detach() @ root
+    factor = jacobian @ root
     _, upper = torch.linalg.qr(factor.T)
     lower = upper.T
     return FullRank.around(bound.means(parameters).detach(), lower * lower.diagonal().sign())

@@ -78,6 +78,11 @@ def fit(
         FitError: If the gradient stays non-finite, memory runs out, or another process of this fit dies.
         RunError: If the folder can't be used.
     """
+    if not hasattr(dataset, "schema"):
+        raise DataError(
+            f"fitting needs a Dataset, got {type(dataset).__name__}; make one of an array by "
+            "jensen.data.from_array(x), or read it by jensen.data.load"
+        )
     chosen = RECIPES[recipe]
     config = chosen.config(options or {})
     alone = chosen.solve is not None or chosen.targets is not None

@@ -127,8 +127,13 @@ class Together:
                 f"{world_size} processes were started, and LOCAL_WORLD_SIZE says {here} of them on this machine; "
                 "start them by torchrun with as many on each machine"
             )
+        strategy = "ddp"
+        if device.type == "cpu" and world_size > 2:
+            from jensen.training.ordered import OrderedDDP
+
+            strategy = OrderedDDP()
         self._fabric = Fabric(
-            accelerator=device.type, strategy="ddp", devices=here, num_nodes=world_size // here
+            accelerator=device.type, strategy=strategy, devices=here, num_nodes=world_size // here
         )
         self.rank, self.world_size = rank, world_size
         self._alive(self._fabric.launch)
