@@ -167,7 +167,7 @@ def linear_response(target: Target, fitted: Fixed) -> FullRank:
     bound = _Bound(target, fitted.family, fitted.noise)
     parameters = bound.parameters()
     precision = -hessian(bound, parameters, STEP)
-    # One copy of the parameters for each mean; torch.func.jacrev would load torch's compiler first, which takes a second.
+    # One copy of the parameters for each mean; torch.func.jacrev would load torch's compiler, which takes a second.
     copies = parameters.expand(target.dim, -1).clone().requires_grad_()
     with torch.enable_grad():
         (jacobian,) = torch.autograd.grad(vmap(bound.means)(copies).diagonal().sum(), copies)
