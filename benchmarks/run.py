@@ -1,7 +1,7 @@
 """Runs the benchmarks that take minutes, and with --long all of them.
 
 The environment variable JENSEN_PEERS names the Python of the peers' environment (benchmarks/README.md); without it
-jensen and the loop by hand are measured alone.
+jensen and the loop by hand are measured alone, and what only compares is left out.
 """
 
 import argparse
@@ -9,8 +9,56 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
+
+
+class Script(NamedTuple):
+    """One benchmark.
+
+    Attributes:
+        name: Its file.
+        quick: Its arguments where minutes are to be spent; None: leave it out then.
+        long: Its arguments where hours may be.
+        python: Whose environment runs it: "own"; "peers", or its own where there is none; "only peers".
+        data: Whether it needs the folder that JENSEN_DATA names.
+    """
+
+    name: str
+    quick: tuple[str, ...] | None = ()
+    long: tuple[str, ...] = ()
+    python: str = "own"
+    data: bool = False
+
+
+SCRIPTS = (
+    Script("throughput.py", python="peers"),
+    Script("evaluation_speed.py", long=("--memory-long",), python="peers"),
+    Script("gradients.py"),
+    Script("processes.py"),
+    Script("checkpointing.py"),
+    Script("cost.py"),
+    Script("streaming.py"),
+    Script("kills.py", quick=("--kills", "20")),
+    Script("factor_graphs.py"),
+    Script("information.py"),
+    Script("exact_models.py", long=("--full",), python="peers"),
+    Script("exact_memory.py", long=("--full",)),
+    Script("known_data.py"),
+    Script("gap.py"),
+    Script("score_variance.py"),
+    Script("minibatch_vi.py", long=("--rows", "1000000")),
+    Script("posteriordb/check.py", python="only peers", data=True),
+    Script("posteriordb/vi.py", quick=("--quick",), data=True),
+    Script("posteriordb/nuts.py", quick=("--quick",), data=True),
+    Script("weights_speed.py", python="peers"),
+    Script("laplace_speed.py", quick=("--quick",), python="only peers"),
+    Script("online.py", quick=("--quick",), long=("--mnist",)),
+    Script("uci_regression.py", quick=("--quick",), data=True),
+    Script("mnist_static.py", quick=None),
+    Script("iwae_table.py", quick=None),
+)
 
 
 def call(python: str, script: str, *arguments: str) -> int:
@@ -30,29 +78,24 @@ def main() -> None:
         print(
             "JENSEN_PEERS is not set: jensen and the loop by hand are measured alone; see benchmarks/README.md"
         )
-    python = sys.executable if peers is None else peers
-    memory = ["--memory-long"] if arguments.long else []
-    states = [
-        call(python, "throughput.py"),
-        call(python, "evaluation_speed.py", *memory),
-        call(sys.executable, "gradients.py"),
-        call(sys.executable, "processes.py"),
-        call(sys.executable, "cost.py"),
-        call(sys.executable, "streaming.py"),
-        call(sys.executable, "factor_graphs.py"),
-        call(sys.executable, "information.py"),
-        call(python, "exact_models.py", *(["--full"] if arguments.long else [])),
-        call(sys.executable, "exact_memory.py", *(["--full"] if arguments.long else [])),
-        call(sys.executable, "known_data.py"),
-        call(sys.executable, "gap.py"),
-    ]
-    if arguments.long:
-        states.append(
-            call(sys.executable, "mnist_static.py", *([] if peers is None else ["--pythae", peers]))
-        )
-        states.append(call(sys.executable, "iwae_table.py"))
-    if any(states):
-        sys.exit(1)
+    failed: list[str] = []
+    for script in SCRIPTS:
+        options = script.long if arguments.long else script.quick
+        if options is None:
+            continue
+        if script.data and "JENSEN_DATA" not in os.environ:
+            print(f"\n{script.name} is left out: it needs JENSEN_DATA")
+            continue
+        if script.python == "only peers" and peers is None:
+            print(f"\n{script.name} is left out: it needs JENSEN_PEERS")
+            continue
+        if script.name == "mnist_static.py" and peers is not None:
+            options = ("--pythae", peers)
+        python = sys.executable if script.python == "own" or peers is None else peers
+        if call(python, script.name, *options):
+            failed.append(script.name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

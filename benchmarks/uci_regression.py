@@ -61,6 +61,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.02,
         "samples": 4,
     },
+    "pbp": {"method": "pbp", "epochs": 40},
     "map": {"method": "map", "epochs": 40, "batch_size": 32, "learning_rate": 0.02},
 }
 
