@@ -56,6 +56,7 @@ SCRIPTS = (
     Script("laplace_speed.py", quick=("--quick",), python="only peers"),
     Script("online.py", quick=("--quick",), long=("--mnist",)),
     Script("uci_regression.py", quick=("--quick",), data=True),
+    Script("mnist_weights.py", quick=None),
     Script("mnist_static.py", quick=None),
     Script("iwae_table.py", quick=None),
 )
