@@ -21,3 +21,12 @@ def test_default_inference_does_not_load_the_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_diagnostics_take_arrays() -> None:
+    code = (
+        "import numpy; from jensen import diagnostics; x = numpy.random.default_rng(0).normal(size=(4, 100, 2));"
+        "assert diagnostics.r_hat(x).shape == diagnostics.ess_bulk(x).shape == (2,); diagnostics.r_hat(x[0, :, 0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "got draws of shape (100,); diagnostics compare chains, give (chains, draws, ...)" in done.stderr

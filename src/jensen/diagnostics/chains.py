@@ -1,5 +1,7 @@
 """What diagnostics of chains share: checks, halves, normal scores of ranks, quantiles."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,13 +11,18 @@ from jensen.errors import DataError, ShapeError
 FEWEST_DRAWS = 4
 
 
-def columns(draws: Float[Tensor, "chains draws *event"]) -> Float[Tensor, "chains draws columns"]:
-    """Draws as float64 with one axis for all quantities.
+def columns(draws: Any) -> Float[Tensor, "chains draws columns"]:
+    """Draws, a tensor or an array (chains, draws, *event), as float64 with one axis for all quantities.
 
     Raises:
         ShapeError: If there are fewer than four draws a chain.
         DataError: If a draw isn't finite.
     """
+    draws = torch.as_tensor(draws)
+    if draws.ndim < 2:
+        raise ShapeError(
+            f"got draws of shape {tuple(draws.shape)}; diagnostics compare chains, give (chains, draws, ...)"
+        )
     if draws.shape[1] < FEWEST_DRAWS:
         raise ShapeError(
             f"got {draws.shape[1]} draws in each of {draws.shape[0]} chains; diagnostics need at least "
