@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -289,3 +290,13 @@ def test_simulation_based_calibration(method: str, contained: bool):
         assert z.abs().max() < 4
     else:
         assert z[:2].min() > 4
+
+
+def test_words_where_few_draws_count():
+    found = fit(regression())
+    words = replace(found, effective=0.04).summary().words[0]
+    assert words.startswith(
+        "Trust the means, to about 0.08 sd, not the spreads or tails: only 4.0 % of the draws"
+    )
+    assert "160 of 4000" in words
+    assert replace(found, effective=0.004).summary().words[0].startswith("Don't trust it: only 0.4 %")

@@ -19,6 +19,9 @@ COLUMNS = ("mean", "sd", "5%", "50%", "95%")
 NARROW = 0.1
 """A standard deviation that is off by this share is spoken of."""
 
+COARSE = 0.2
+"""Error of a mean, in standard deviations, beyond which it isn't trusted."""
+
 GAP_NATS = 0.1
 """A bound that is this far below the evidence says that the posterior has another shape than q."""
 
@@ -106,8 +109,13 @@ def _verdict(fit: Fit) -> str:
             "mcmc.nuts."
         )
     if not fit.reliable:
+        count = fit.effective * len(fit.pool.points)
+        few = f"only {100 * fit.effective:.1f} % of the draws are effective, {count:.0f} of {len(fit.pool.points)}"
+        error = count**-0.5
+        if error > COARSE:
+            return f"Don't trust it: {few}. Try method='flow', or mcmc.nuts."
         return (
-            f"Trust the means, not the spreads or tails: only {100 * fit.effective:.1f} % of the draws are effective. "
+            f"Trust the means, to about {error:.2f} sd, not the spreads or tails: {few}. "
             "Try method='flow', or mcmc.nuts."
         )
     if fit.weighted:
