@@ -124,7 +124,9 @@ class Training:
         self.agree_every = 1 if large else AGREE_EVERY
         # A short fit has no hundred steps to lose.
         patience = min(guards.PERSISTENT, max(3, self.total_steps // 10))
-        self.guard = Guard(self.optimiser, parameters, settings.clip_norm, settings.guard, patience)
+        self.guard = Guard(
+            self.optimiser, parameters, settings.clip_norm, settings.guard, patience, settings.clip_sets
+        )
         self.average = None if settings.averaging is None else WeightAverage(objective, settings.averaging)
         self.stopping = EarlyStopping(settings.patience)
         self.randomness = Randomness(seed, device)
