@@ -77,9 +77,9 @@ def learn(images, by_bald, seed):
 # %%
 # Two pools
 # ---------
-# In one all digits are alike in number. In the other, as in most pools that nobody has cleaned, some are rare: there are
-# 15 images each of 5 to 9. All are tested alike. The setting was chosen on other random numbers than those shown, though
-# by the same test images.
+# In one all digits are alike in number. In the other, as in most pools that nobody has cleaned, some are rare: of 5 to
+# 9 there are 15 images each. All are tested alike. The setting was chosen on other random numbers than those shown,
+# though by the same test images.
 
 rng = np.random.default_rng(0)
 everything = np.arange(len(x))

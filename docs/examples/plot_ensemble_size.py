@@ -4,9 +4,9 @@ How many networks does an ensemble need?
 
 A prediction that averages over sets of weights, be they networks trained from different starts or draws of dropout's
 masks from one network, gets better with their number, soon by little. Three scores of the known data tell how: the
-error, and the NLL and the Brier score, which also punish misplaced confidence. Data of a kind that was never seen should
-look uncertain: by the entropy of the prediction, or by the mutual information of label and weights, which is how much
-the sets of weights disagree.
+error, and the NLL and the Brier score, which also punish misplaced confidence. Data of a kind that was never seen
+should look uncertain: by the entropy of the prediction, or by the mutual information of label and weights, which is how
+much the sets of weights disagree.
 
 Here digits 0 to 7 are learnt from 300 images, and 8 and 9 are the unknown. Below stands the same on MNIST.
 """
