@@ -148,7 +148,8 @@ def test_online_learning_goes_on_from_the_posterior() -> None:
     # Weights of a network have no variance that must fall, as those of a line do; but what was learned stays.
     assert 0 < np.abs(after - before).max() < 10
     assert np.abs(after - (300 + 50 * LINE[:, 0])).mean() < 4
-    assert not hasattr(jn.BayesianRegressor(), "partial_fit")
+    for method in ("ensemble", "swag"):
+        assert not hasattr(jn.BayesianRegressor(method=method), "partial_fit")
     online = jn.BayesianClassifier(method="laplace", hidden=5, epochs=30, random_state=0)
     with pytest.raises(DataError, match="no label 2"):
         online.partial_fit(X[:100], Y[:100], classes=[0, 1, 2])

@@ -24,7 +24,7 @@ from jensen.weights import Posterior, Predictive
 
 Array = NDArray[Any]
 
-ONLINE = ("laplace", "bayes-by-backprop", "swag", "pbp")
+ONLINE = ("laplace", "bayes-by-backprop", "pbp")
 """Methods whose posterior can be the next prior."""
 
 
