@@ -16,8 +16,6 @@ class Settings:
         decay: Whether the step size then falls along a half cosine to zero, or stays.
         weight_decay: Decoupled weight decay.
         clip_norm: Largest norm of the gradient; longer ones are scaled down. None: never.
-        clip_sets: Whether the first dimension of all parameters is one of sets that have nothing to do with each other,
-            each of which has a norm of its own.
         averaging: Decay of the exponential moving average of the weights, which is what is evaluated and kept.
             None: none.
         guard: Whether steps with a non-finite gradient are skipped and counted.
@@ -35,7 +33,6 @@ class Settings:
     decay: bool = False
     weight_decay: float = 0.0
     clip_norm: float | None = 100.0
-    clip_sets: bool = False
     averaging: float | None = 0.9998
     guard: bool = True
     patience: int | None = 10

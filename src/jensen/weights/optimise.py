@@ -156,12 +156,11 @@ def optimise(
         warm_up=options.warm_up,
         decay=options.decay,
         clip_norm=options.clip_norm,
-        clip_sets=sets,
         averaging=None,
         patience=None,
         capture="off",
     )
-    training = Training(objective, batches, settings, seed=problem.seed)
+    training = Training(objective, batches, settings, seed=problem.seed, clip_sets=sets)
     history: History = {"loss": []}
     for epoch in training.run():
         history["loss"].append(epoch.train["loss"] if "loss" in epoch.train else float("nan"))
