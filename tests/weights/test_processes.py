@@ -142,7 +142,7 @@ def warns(share: Tensor, report: Report) -> Tensor:
 
 
 def task(work: Any, share: Any) -> rooms._Task:
-    return rooms._Task(work, rooms._packed(share), "cpu", torch.get_num_threads(), torch.float32)
+    return rooms._Task(work, rooms._packed(share, "cpu"), "cpu", torch.get_num_threads(), torch.float32)
 
 
 def test_errors_keep_their_kind_and_say_where() -> None:
@@ -163,7 +163,7 @@ def test_warnings_come_along() -> None:
     answer = rooms._answer(task(warns, torch.ones(2)), print)
     assert isinstance(answer, rooms._Done)
     assert answer.warned == [(RuntimeWarning, "slower")]
-    assert torch.equal(rooms._unpacked(answer.result, "cpu"), torch.full((2,), 2.0))
+    assert torch.equal(rooms._unpacked(answer.result), torch.full((2,), 2.0))
 
 
 def test_a_network_that_no_other_process_can_get_is_refused() -> None:
@@ -176,7 +176,7 @@ def test_a_network_that_no_other_process_can_get_is_refused() -> None:
 
 
 def test_a_network_that_another_process_cannot_read_is_refused() -> None:
-    unknown = replace(task(dies, "a"), share=rooms._packed(Gone()).replace(b"Gone", b"Lost"))
+    unknown = replace(task(dies, "a"), share=rooms._packed(Gone(), "cpu").replace(b"Gone", b"Lost"))
     answer = rooms._answer(unknown, print)
     assert isinstance(answer, rooms._Failed)
     with pytest.raises(ConfigError, match=r"Lost.*module that can be imported"):
@@ -185,6 +185,30 @@ def test_a_network_that_another_process_cannot_read_is_refused() -> None:
 
 class Gone:
     pass
+
+
+def test_tensors_go_by_value() -> None:
+    tied = nn.Parameter(torch.randn(2, 3), requires_grad=False)
+    sent = {
+        "empty": torch.empty(0, 3),
+        "number": torch.tensor(2.5, dtype=DTYPE),
+        "half": torch.randn(3).bfloat16(),
+        "stretched": torch.ones(()).expand(1).clone(),
+        "mask": torch.tensor([True, False]),
+        "turned": torch.arange(6).reshape(2, 3).T,
+        "hollow": nn.Parameter(torch.empty(4, device="meta"), requires_grad=False),
+        "tied": [tied, tied],
+    }
+    found = rooms._unpacked(rooms._packed(sent, "cuda:7"))
+    for name in ("empty", "number", "half", "stretched", "mask", "turned"):
+        assert found[name].dtype == sent[name].dtype
+        assert torch.equal(found[name], sent[name]), name
+    assert found["hollow"].is_meta
+    first, second = found["tied"]
+    assert first is second
+    assert isinstance(first, nn.Parameter)
+    assert not first.requires_grad
+    assert torch.equal(first, tied)
 
 
 def test_gpus_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

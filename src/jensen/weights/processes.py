@@ -3,7 +3,6 @@
 import io
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import traceback
@@ -11,12 +10,15 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor, nn
 
 from jensen import errors
 from jensen.errors import ConfigError, FitError, JensenError
@@ -37,15 +39,15 @@ class _Task:
 
     Attributes:
         work: A function of a module, which is sent by its name.
-        share: As the bytes of a pickle.
-        device: Where its tensors are to be.
+        share: As bytes.
+        home: The device of the process that asks.
         threads: Of the processor.
         dtype: Default number type of the process that asks.
     """
 
     work: Callable[[Any, Report], Any]
     share: bytes
-    device: str
+    home: str
     threads: int
     dtype: torch.dtype
 
@@ -74,9 +76,10 @@ def spread(
 ) -> list[Result]:
     """Does each share of a piece of work in a process of its own, started afresh and ended afterwards.
 
-    Shares and results go through pipes between these processes alone; nothing is unpickled that comes from elsewhere.
-    Processes ignore Ctrl-C, which ends them by way of this one; they end too if this one is killed. On GPUs each takes
-    the next one. The threads that torch may use are divided among them.
+    Shares and results go through pipes between these processes alone, as multiprocessing sends whatever a new process
+    is to work on; nothing that comes from elsewhere, as from a file, is read so. Processes ignore Ctrl-C, which ends
+    them by way of this one; they end too if this one is killed. On GPUs each takes the next one. The threads that torch
+    may use are divided among them.
 
     Args:
         work: A function of a module; it gets a share and a function to report epochs by.
@@ -98,7 +101,7 @@ def spread(
         )
     threads = max(1, torch.get_num_threads() // len(shares))
     tasks = [
-        _Task(work, _packed(share), _place(device, i), threads, torch.get_default_dtype())
+        _Task(work, _packed(share, _place(device, i)), str(device), threads, torch.get_default_dtype())
         for i, share in enumerate(shares)
     ]
     with _processes(len(tasks)) as crew:
@@ -129,7 +132,7 @@ def _gathered(
             if isinstance(message, _Failed):
                 raise _error(message)
             if isinstance(message, _Done):
-                results[number] = _unpacked(message.result, str(device))
+                results[number] = _unpacked(message.result)
                 warned |= dict.fromkeys(message.warned)
                 open_pipes.discard(pipe)
                 continue
@@ -198,13 +201,13 @@ def _answer(task: _Task, report: Report) -> _Done | _Failed:
     torch.set_num_threads(task.threads)
     torch.set_default_dtype(task.dtype)
     try:
-        share = _unpacked(task.share, task.device)
+        share = _unpacked(task.share)
     except Exception as error:
         return _Failed(type(error).__name__, str(error), traceback.format_exc(), unreadable=True)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            result = task.work(share, report)
+            result = _packed(task.work(share, report), task.home)
     except Exception as error:
         return _Failed(type(error).__name__, str(error), traceback.format_exc())
     # A class of the user's own may not be known to the one who asks.
@@ -212,7 +215,7 @@ def _answer(task: _Task, report: Report) -> _Done | _Failed:
         (w.category if w.category.__module__ == "builtins" else RuntimeWarning, str(w.message))
         for w in caught
     ]
-    return _Done(_packed(result), warned)
+    return _Done(result, warned)
 
 
 def _end_with_parent() -> None:
@@ -229,16 +232,25 @@ def _place(device: torch.device, number: int) -> str:
     return f"cuda:{((device.index or 0) + number) % torch.cuda.device_count()}"
 
 
-def _packed(value: Any) -> bytes:
-    """A value as bytes, with its tensors, which don't go by shared memory, as containers often have little of it.
+def _packed(value: Any, device: str) -> bytes:
+    """A value as bytes, as multiprocessing sends it but for tensors.
+
+    These go by value: shared memory, which they would take by themselves, is scarce in many containers.
+
+    Args:
+        value: Anything.
+        device: Where its tensors are wanted, those that aren't on the CPU.
 
     Raises:
-        ConfigError: If something in it can't be pickled.
+        ConfigError: If something in it can't be sent.
     """
     buffer = io.BytesIO()
+    pickler: Any = ForkingPickler(buffer)
+    by_value = partial(_by_value, device=device)
+    pickler.dispatch_table.update({Tensor: by_value, nn.Parameter: by_value})
     try:
-        torch.save(value, buffer)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        pickler.dump(value)
+    except Exception as error:
         raise ConfigError(
             f"processes of their own need a network that can be pickled, and this one can't be ({error}); define its "
             "classes and functions at the top level of a module, not within a function, and keep lambdas and open "
@@ -247,9 +259,34 @@ def _packed(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(value: bytes, device: str) -> Any:
+def _unpacked(value: bytes) -> Any:
     """The value again; it comes from a process that this one has started, or from the one that started this."""
-    return torch.load(io.BytesIO(value), map_location=device, weights_only=False)
+    return cast("Any", ForkingPickler).loads(value)
+
+
+def _by_value(tensor: Tensor, device: str) -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
+    """How a tensor is made again."""
+    place = tensor.device.type
+    found = tensor.detach()
+    content = b""
+    if place != "meta":
+        # A view as bytes needs a stride of one, which not every copy of a single number has.
+        row = found.new_empty(found.numel(), device="cpu").copy_(found.reshape(-1))
+        content = row.view(torch.uint8).numpy().tobytes()
+    wanted = place if place in ("cpu", "meta") else device
+    learnt = tensor.requires_grad if isinstance(tensor, nn.Parameter) else None
+    return _made, (content, tuple(tensor.shape), tensor.dtype, wanted, learnt)
+
+
+def _made(
+    content: bytes, shape: tuple[int, ...], dtype: torch.dtype, device: str, learnt: bool | None
+) -> Tensor:
+    """The tensor again; a parameter, if it says whether its gradient is wanted."""
+    if content:
+        tensor = torch.frombuffer(bytearray(content), dtype=dtype).reshape(shape).to(device)
+    else:
+        tensor = torch.empty(shape, dtype=dtype, device=device)
+    return tensor if learnt is None else nn.Parameter(tensor, requires_grad=learnt)
 
 
 def _error(failed: _Failed) -> JensenError:
