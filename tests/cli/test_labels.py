@@ -59,6 +59,22 @@ def test_a_classifier_from_a_table(call: Call, flowers: Path, tmp_path: Path) ->
     assert "nan" not in page.split("</style>")[1]
 
 
+def test_predictions_of_several_targets_have_a_column_each(call: Call, tmp_path: Path) -> None:
+    x = np.linspace(-1, 1, 30)[:, None]
+    fitted = jn.BayesianRegressor(hidden=4, epochs=20, random_state=0).fit(x, np.column_stack([x, 5 - x]))
+    fitted.save(tmp_path / "run")
+    np.savez(tmp_path / "new.npz", x=x)
+    call("predict", tmp_path / "run", tmp_path / "new.npz", "--out", tmp_path / "p.csv", "--json")
+    lines = (tmp_path / "p.csv").read_text(encoding="utf8").splitlines()
+    each = [f"{name}_{target}" for name in ("mean", "std", "quantile_05", "quantile_95") for target in (1, 2)]
+    assert lines[0].split(",") == [*each, "epistemic_std"]
+    found = np.loadtxt(lines[1:], delimiter=",")
+    mean, std = fitted.predict(x.astype(np.float32), return_std=True)
+    np.testing.assert_allclose(found[:, :4], np.column_stack([mean, std]), rtol=1e-4, atol=1e-5)
+    assert (found[:, 4:6] < found[:, :2]).all()
+    assert (found[:, :2] < found[:, 6:8]).all()
+
+
 def test_a_regressor_from_arrays(call: Call, tmp_path: Path) -> None:
     run, data = tmp_path / "run", tmp_path / "line.npz"
     x = np.linspace(-1, 1, 60)[:, None]

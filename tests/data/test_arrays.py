@@ -76,6 +76,9 @@ def test_data_that_cannot_be_used_are_refused(x, message):
     ("options", "message"),
     [
         ({"y": [1, 2, 3]}, r"labels of shape \(3,\) for 2 data"),
+        ({"y": [[1, 2], [3, 4]]}, r"labels of shape \(2, 2\) for 2 data"),
+        ({"y": [["a", "b"], ["c", "d"]], "several": True}, r"labels of shape \(2, 2\)"),
+        ({"y": [[1.0, 2.0], [np.nan, np.nan]], "several": True}, "1 labels that are NaN.*the first at row 1"),
         ({"y": [1.0, np.nan]}, "1 labels that are NaN or infinite, the first at row 1"),
         ({"y": [None, {}]}, "labels of type object"),
         ({"columns": ["a"]}, r"shape \(2, 2\) but 1 column names"),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
 import jensen as jn
+from jensen import report, runs
+from jensen.data import from_array
 from jensen.errors import ConfigError, DataError, RunError, ShapeError
 from jensen.weights import METHODS
 
@@ -148,13 +151,59 @@ def test_online_learning_goes_on_from_the_posterior() -> None:
     # Weights of a network have no variance that must fall, as those of a line do; but what was learned stays.
     assert 0 < np.abs(after - before).max() < 10
     assert np.abs(after - (300 + 50 * LINE[:, 0])).mean() < 4
-    assert not hasattr(jn.BayesianRegressor(), "partial_fit")
+    for method in ("ensemble", "swag"):
+        assert not hasattr(jn.BayesianRegressor(method=method), "partial_fit")
     online = jn.BayesianClassifier(method="laplace", hidden=5, epochs=30, random_state=0)
     with pytest.raises(DataError, match="no label 2"):
         online.partial_fit(X[:100], Y[:100], classes=[0, 1, 2])
     online.partial_fit(X, NAMES).partial_fit(X[:3], NAMES[:3])
     with pytest.raises(DataError, match="didn't know, such as rose"):
         online.partial_fit(X[:1], ["rose"])
+
+
+def test_several_targets_have_units_of_their_own(tmp_path: Path) -> None:
+    both = np.column_stack([TARGET, -LINE[:, 0]])
+    # Powers of two leave the standardised targets as they are, bit for bit.
+    units = np.array([4.0, 1 / 1024])
+    fitted, scaled = (jn.BayesianRegressor(hidden=5, **SMALL).fit(LINE, y) for y in (both, both * units))
+    mean, std = fitted.predict(LINE, return_std=True)
+    assert mean.shape == std.shape == (60, 2)
+    assert fitted.score(LINE, both) > 0.9
+    np.testing.assert_allclose(scaled.predict(LINE), mean * units, rtol=1e-12)
+    np.testing.assert_allclose(scaled.predict(LINE, return_std=True)[1], std * units, rtol=1e-12)
+    densities = [
+        f.predict_distribution(LINE).log_prob(y) for f, y in ((fitted, both), (scaled, both * units))
+    ]
+    np.testing.assert_allclose(densities[1], densities[0] - np.log(units).sum(), rtol=1e-9)
+    data = from_array(LINE, both, exact=True, several=True)
+    found, other = (
+        runs.judge(f.run_, replace(data, y=y)) for f, y in ((fitted, both), (scaled, both * units))
+    )
+    np.testing.assert_allclose(other["rmse_each"], np.array(found["rmse_each"]) * units)
+    assert other["r2"] == pytest.approx(found["r2"])
+    # How doubtful a datum is doesn't depend on the targets' units.
+    doubts = [runs.doubts(f.run_, f.predict_distribution(LINE)) for f in (fitted, scaled)]
+    np.testing.assert_allclose(doubts[0], doubts[1], rtol=1e-9)
+    fitted.save(tmp_path)
+    again = jn.load(tmp_path)
+    assert np.array_equal(again.predict(LINE), mean)
+    page = report.build(again.run_)
+    assert "label 2" in page
+    assert "targets=" not in page
+    assert again.fit(LINE, TARGET).predict(LINE).shape == (60,)
+
+
+def test_targets_of_several_columns_stay_as_many() -> None:
+    both = np.column_stack([TARGET, LINE[:, 0]])
+    online = jn.BayesianRegressor(method="laplace", hidden=3, epochs=5, random_state=0).partial_fit(
+        LINE, both
+    )
+    with pytest.raises(DataError, match="wanted 2 targets a datum, as in the first call, got 1"):
+        online.partial_fit(LINE, TARGET)
+    with pytest.raises(ConfigError, match="each of the 2 targets has a unit of its own"):
+        jn.BayesianRegressor(noise_scale=0.3).fit(LINE, both)
+    with pytest.raises(ConfigError, match="targets=3, but a datum of array has 2"):
+        jn.BayesianRegressor(options={"targets": 3}).fit(LINE, both)
 
 
 def test_in_a_pipeline() -> None:

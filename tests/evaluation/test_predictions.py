@@ -6,7 +6,7 @@ from sklearn import metrics
 
 from jensen import evaluation
 from jensen.errors import ConfigError, DataError, ShapeError, SupportError
-from jensen.weights import MixturePredictive
+from jensen.weights import MixturePredictive, RescaledPredictive
 from jensen.weights.likelihoods import NormalLikelihood
 
 RNG = np.random.default_rng(0)
@@ -99,6 +99,22 @@ def test_numbers_of_a_regressor() -> None:
     assert found["width_95"] == pytest.approx(4 * stats.norm.ppf(0.975))
 
 
+def test_numbers_of_a_regressor_of_several_targets() -> None:
+    rng = np.random.default_rng(4)
+    loc = rng.normal(size=(300, 2))
+    scale = np.array([1.0, 5.0])
+    y = loc + scale * rng.normal(size=(300, 2))
+    inner = MixturePredictive(NormalLikelihood(1.0), torch.tensor(loc / scale)[None])
+    found = evaluation.evaluate_regressor(RescaledPredictive(inner, 0.0, torch.tensor(scale)), y)
+    assert found["rmse"] == pytest.approx(np.sqrt(((loc - y) ** 2).mean()))
+    assert found["rmse_each"] == pytest.approx(np.sqrt(((loc - y) ** 2).mean(0)))
+    assert found["r2"] == pytest.approx(metrics.r2_score(y, loc))
+    assert found["r2_each"] == pytest.approx(metrics.r2_score(y, loc, multioutput="raw_values"))
+    assert found["nll"] == pytest.approx(-stats.norm(loc, scale).logpdf(y).sum(1).mean())
+    assert found["coverage_90"] == pytest.approx(np.mean(np.abs(loc - y) < scale * stats.norm.ppf(0.95)))
+    assert found["n"] == 300
+
+
 def test_coverage_of_intervals_that_are_too_narrow() -> None:
     y = np.random.default_rng(4).normal(size=2000)
     found = evaluation.interval_coverage(normal(np.zeros(2000), 0.5), y, [0.95])
@@ -152,7 +168,7 @@ def test_bad_scores() -> None:
         evaluation.separation([0.0, np.nan], [1.0])
     with pytest.raises(ShapeError, match="one of each"):
         evaluation.risk_coverage([0, 1], [0.5])
-    with pytest.raises(ShapeError, match="one number a datum"):
+    with pytest.raises(ShapeError, match="like the predictions"):
         evaluation.evaluate_regressor(normal(np.zeros(3)), np.zeros(4))
     with pytest.raises(ConfigError, match="between 0 and 1"):
         evaluation.interval_coverage(normal(np.zeros(3)), np.zeros(3), [1.0])

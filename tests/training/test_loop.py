@@ -300,6 +300,25 @@ def test_clipping_is_that_of_torch(clip_norm: float | None, active: bool) -> Non
     assert (guard.skipped, guard.in_a_row) == (0, 0)
 
 
+def test_sets_are_clipped_one_by_one() -> None:
+    torch.manual_seed(0)
+    values = [nn.Parameter(torch.randn(3, 2, 2)), nn.Parameter(torch.randn(3))]
+    gradients = [torch.randn(3, 2, 2), torch.randn(3)]
+    for gradient in gradients:
+        gradient[1] *= 100
+    for value, gradient in zip(values, gradients, strict=True):
+        value.grad = gradient.clone()
+    norms = torch.cat(
+        [gradient.flatten(1) if gradient.ndim > 1 else gradient[:, None] for gradient in gradients], 1
+    )
+    Guard(torch.optim.AdamW(values, fused=True), values, 10.0, True, sets=True).prepare()
+    expected = 10.0 / norms[1].norm()
+    assert expected < 0.2
+    for value, gradient in zip(values, gradients, strict=True):
+        assert torch.equal(value.grad[::2], gradient[::2])
+        torch.testing.assert_close(value.grad[1], gradient[1] * expected)
+
+
 def test_clipping_changes_the_fit() -> None:
     fits = [training(clip_norm=clip, averaging=None) for clip in (None, 1e-3)]
     for fit in fits:

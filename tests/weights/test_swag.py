@@ -92,5 +92,5 @@ def test_batch_statistics_are_computed_for_each_draw(tmp_path: Path) -> None:
 
 def test_it_is_no_prior() -> None:
     q = jn.weights.fit(nn.Linear(3, 1), X, Y, method="swag", epochs=1, collect=2)
-    with pytest.raises(ConfigError, match="no normal form"):
+    with pytest.raises(ConfigError, match="as wide as its step size"):
         q.update(X, Y)

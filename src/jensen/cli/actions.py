@@ -184,8 +184,14 @@ def predict(
         last = "mutual_information"
     else:
         ends = found.quantiles([0.05, 0.95]).double().cpu()
-        parts = [found.mean.double().cpu()[:, None], whole_doubt[:, None], ends.T]
-        names, last = ["mean", "std", "quantile_05", "quantile_95"], "epistemic_std"
+        mean, std = found.mean.double().cpu(), found.std.double().cpu()
+        ends = ends.reshape(2, len(mean), -1)
+        parts = [mean.reshape(len(mean), -1), std.reshape(len(mean), -1), ends[0], ends[1]]
+        places = [f"_{target + 1}" for target in range(ends.shape[2])] if ends.shape[2] > 1 else [""]
+        names = [
+            f"{name}{place}" for name in ("mean", "std", "quantile_05", "quantile_95") for place in places
+        ]
+        last = "epistemic_std"
     if epistemic is not None:
         parts, names = [*parts, epistemic[:, None]], [*names, last]
     _write(out, [torch.cat(parts, 1)], len(dataset), as_json, columns=tuple(names))

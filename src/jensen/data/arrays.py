@@ -185,21 +185,22 @@ def _as_numbers(x: ArrayLike, name: str) -> NDArray[np.generic]:
     return array
 
 
-def _as_labels(y: ArrayLike, n: int, name: str) -> NDArray[np.generic]:
-    """The labels as an array (n,) of numbers or strings."""
+def _as_labels(y: ArrayLike, n: int, name: str, *, several: bool = False) -> NDArray[np.generic]:
+    """The labels as an array (n,) of numbers or strings, or (n, d) of numbers where a datum may have several."""
     labels = np.asarray(y)
     if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
         labels = labels.astype(str)
     if labels.shape == (n, 1):
         labels = labels[:, 0]
-    if labels.shape != (n,):
+    columns = several and labels.ndim == 2 and len(labels) == n and labels.dtype.kind in "buif"
+    if labels.shape != (n,) and not columns:
         raise DataError(
             f"{name} has labels of shape {labels.shape} for {n} data. Give one label for each datum: ({n},)."
         )
     if labels.dtype.kind not in "buifU":
         raise DataError(f"{name} has labels of type {labels.dtype}. Give whole numbers, numbers or strings.")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        bad = np.flatnonzero(~np.isfinite(labels))
+        bad = np.flatnonzero(~np.isfinite(labels).reshape(n, -1).all(1))
         raise DataError(
             f"{name} has {len(bad)} labels that are NaN or infinite, the first at row {bad[0]}. "
             "Fill them or drop their rows."
@@ -215,6 +216,7 @@ def from_array(
     columns: Sequence[str] | None = None,
     source: str = "",
     exact: bool = False,
+    several: bool = False,
 ) -> Dataset:
     """Makes a data set from an array: checks it and finds what its cells hold.
 
@@ -228,6 +230,7 @@ def from_array(
         columns: Names of the columns of a table (n, columns), each once.
         source: Where the data come from.
         exact: Whether NaN may stand for missing cells and cells are held as float64, as exact models want.
+        several: Whether a datum may have several labels, numbers (n, d), as those that a regressor predicts.
 
     Returns:
         The data set. Binary cells and intensities are held as uint8, counts and real numbers as float32; the
@@ -260,7 +263,7 @@ def from_array(
     return Dataset(
         x=np.ascontiguousarray(array, dtype=_exact_dtype(array) if exact else dtype_of(kind)),
         schema=Schema(event_shape=array.shape[1:], kind=kind, columns=names),
-        y=None if y is None else _as_labels(y, len(array), name),
+        y=None if y is None else _as_labels(y, len(array), name, several=several),
         name=name,
         source=source,
     )

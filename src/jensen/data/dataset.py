@@ -36,7 +36,7 @@ class Dataset:
     Attributes:
         x: The data, (n, *event): uint8 for the kinds binary and uint8, float32 for counts and real.
         schema: What one datum looks like.
-        y: Labels (n,), where there are any: whole numbers, numbers or strings.
+        y: Labels (n,), where there are any: whole numbers, numbers or strings; numbers (n, d) if a datum has several.
         name: How reports call it.
         source: Where it comes from: title, address, licence, or the path.
         dynamic: True for intensities 0..255 that stand for probabilities of a binary cell: training binarises

@@ -24,7 +24,7 @@ from jensen.weights import Posterior, Predictive
 
 Array = NDArray[Any]
 
-ONLINE = ("laplace", "bayes-by-backprop", "swag", "pbp")
+ONLINE = ("laplace", "bayes-by-backprop", "pbp")
 """Methods whose posterior can be the next prior."""
 
 
@@ -118,7 +118,8 @@ class _Bayesian(BaseEstimator):
     @staticmethod
     def _dataset(array: Array, y: Array | None = None, columns: tuple[str, ...] | None = None) -> Dataset:
         # Tables keep their precision; images are as large in 32 bits as they need be.
-        return from_array(array, y, columns=columns, exact=array.ndim == 2 and array.dtype.kind == "f")
+        exact = array.ndim == 2 and array.dtype.kind == "f"
+        return from_array(array, y, columns=columns, exact=exact, several=True)
 
     def _check(self, X: Any, *, reset: bool, **options: Any) -> Any:
         """The data checked; with labels among the options a pair."""
@@ -288,11 +289,11 @@ class BayesianRegressor(RegressorMixin, _Bayesian):
 
     Args:
         network: None: by the data's shape; "mlp" or "conv"; or a ``torch.nn.Module`` of your own that returns one
-            number a datum (two with noise_scale="network"). It sees data and targets in units of their spread, and
-            isn't changed.
+            number for each target of a datum (two with noise_scale="network": first all means, then all logarithms of
+            scales). It sees data and targets in units of their spread, and isn't changed.
         method: See ``BayesianClassifier``; also "pbp".
-        noise_scale: Standard deviation of the noise: "learned", one for all data; "network", given by the network for
-            each; or a number in the targets' unit.
+        noise_scale: Standard deviation of the noise: "learned", one for all data (of several targets the same part of
+            each one's spread); "network", given by the network for each; or a number in the unit of one target.
         hidden: Widths of the hidden layers of "mlp".
         epochs: Passes over the data; None: about as many as small data need.
         batch_size: Data in a batch; None: 100, less of small data.
@@ -355,7 +356,7 @@ class BayesianRegressor(RegressorMixin, _Bayesian):
 
         Args:
             X: Data (n, ...) without gaps.
-            y: Targets (n,).
+            y: Targets (n,), or (n, d) of several a datum, which one network predicts together.
             watcher: Told how the fit goes.
 
         Returns:
@@ -376,7 +377,7 @@ class BayesianRegressor(RegressorMixin, _Bayesian):
 
         Args:
             X: Data (n, ...).
-            y: Their targets, (n,).
+            y: Their targets, as in the first call.
 
         Returns:
             Itself.
@@ -394,17 +395,31 @@ class BayesianRegressor(RegressorMixin, _Bayesian):
             return_std: Whether to give the standard deviations too, of noise and ignorance together.
 
         Returns:
-            (n,), or a pair of such.
+            (n,), or (n, d) of several targets; or a pair of such.
         """
         found = self.predict_distribution(X)
         mean = found.mean.double().cpu().numpy()
         return (mean, found.std.double().cpu().numpy()) if return_std else mean
 
     def _labelled(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
-        array, targets = cast("tuple[Array, Array]", self._check(X, reset=reset, y=y, y_numeric=True))
-        if targets.ndim > 1:
-            raise DataError(f"wanted one target a datum, (n,), got targets of shape {targets.shape}")
+        array, targets = cast(
+            "tuple[Array, Array]", self._check(X, reset=reset, y=y, y_numeric=True, multi_output=True)
+        )
+        if targets.ndim > 2:
+            raise DataError(f"wanted targets (n,) or (n, d), got targets of shape {targets.shape}")
+        if targets.ndim == 2 and targets.shape[1] == 1:
+            targets = targets[:, 0]
+        if not reset:
+            wanted, got = self.run_.config.targets or 1, targets.shape[1] if targets.ndim > 1 else 1
+            if got != wanted:
+                raise DataError(f"wanted {wanted} targets a datum, as in the first call, got {got}")
         return array, np.asarray(targets, np.float64)
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn may expect: several targets a datum too."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
 
 LABELLED: dict[str, type[BayesianClassifier] | type[BayesianRegressor]] = {
@@ -419,7 +434,9 @@ def loaded(run: Run, device: str = "cpu") -> Any:
     face = LABELLED[run.recipe]()
     own = set(face.get_params()) & set(RECIPES[run.recipe].config_type.model_fields)
     settings = {name: getattr(config, name) for name in own - {"network", "options"}}
-    extra = config.model_dump(exclude={*own, "options", "classes", "likelihood"}, exclude_none=True)
+    extra = config.model_dump(
+        exclude={*own, "options", "classes", "likelihood", "targets"}, exclude_none=True
+    )
     if "likelihood" in type(config).model_fields:
         extra["likelihood"] = config.likelihood
     network = copy.deepcopy(run.model.network) if config.network == "own" else config.network

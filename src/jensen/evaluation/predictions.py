@@ -93,8 +93,8 @@ def evaluate_regressor(predictive: Predictive, y: Any) -> Numbers:
     """Evaluates predictive distributions of numbers, all in the targets' unit.
 
     Args:
-        predictive: Of n data, one number each.
-        y: Targets, (n,).
+        predictive: Of n data, one number each, or d.
+        y: Targets, (n,), or (n, d).
 
     Returns:
         ``rmse`` and ``nll`` (mean minus log-density, nats; it depends on the targets' unit), each with its
@@ -102,6 +102,9 @@ def evaluate_regressor(predictive: Predictive, y: Any) -> Numbers:
         explained; ``coverage_50`` and so on, the share of targets within the central intervals of that percentage,
         and ``width_95``, the mean width of the widest; ``interval_error``, the mean absolute difference of coverages
         and levels; ``aurc``, the area under the selective-risk curve of squared errors by standard deviation; ``n``.
+        Of d numbers a datum, ``nll`` is that of all together; ``rmse`` and ``mae`` average over all, each in its unit,
+        as do squared errors and variances for ``aurc``; ``r2`` averages over targets; ``coverage_50`` and so on count
+        cells; ``rmse_each`` and ``r2_each`` hold those of each target.
 
     Raises:
         ShapeError: If the targets have another shape than the predictions.
@@ -115,15 +118,26 @@ def evaluate_regressor(predictive: Predictive, y: Any) -> Numbers:
     """
     mean = predictive.mean.double().cpu().numpy()
     targets = torch.as_tensor(y).double()
-    if mean.ndim != 1 or targets.shape != mean.shape:
-        raise ShapeError(f"wanted one number a datum, {mean.shape}, got targets {tuple(targets.shape)}")
+    if mean.ndim > 2 or targets.shape != mean.shape:
+        raise ShapeError(f"wanted targets like the predictions, {mean.shape}, got {tuple(targets.shape)}")
     target = targets.cpu().numpy()
     away = mean - target
-    squares = away**2
+    columns, spreads = (part.reshape(len(part), -1) for part in (away**2, (target - target.mean(0)) ** 2))
+    squares = columns.mean(1)
     rmse = sqrt(squares.mean())
     nll = -predictive.log_prob(y).double().cpu().numpy()
     covered = interval_coverage(predictive, y)
-    n, spread = len(away), float(target.var())
+    n = len(away)
+    explained = [
+        1 - float(error / spread) if spread else None
+        for error, spread in zip(columns.mean(0), spreads.mean(0), strict=True)
+    ]
+    known = [share for share in explained if share is not None]
+    several: Numbers = {}
+    if columns.shape[1] > 1:
+        several = {"rmse_each": np.sqrt(columns.mean(0)).tolist()}
+        several |= {"r2_each": known} if len(known) == len(explained) else {}
+    variances = predictive.variance.double().cpu().numpy().reshape(n, -1).mean(1)
     squares_error = float(squares.std(ddof=1)) / sqrt(n) if n > 1 else None
     return {
         "rmse": rmse,
@@ -131,14 +145,15 @@ def evaluate_regressor(predictive: Predictive, y: Any) -> Numbers:
         "rmse_standard_error": squares_error / (2 * rmse) if squares_error is not None and rmse else None,
         **_mean("nll", nll),
         "mae": float(np.abs(away).mean()),
-        "r2": 1 - float(squares.mean()) / spread if spread else None,
+        "r2": sum(known) / len(known) if known else None,
         **{
             f"coverage_{round(100 * level)}": float(share)
             for level, share in zip(LEVELS, covered.coverage, strict=True)
         },
         f"width_{round(100 * LEVELS[-1])}": float(covered.width[-1]),
         "interval_error": covered.calibration_error,
-        "aurc": risk_coverage(squares, predictive.std.double().cpu().numpy()).area,
+        "aurc": risk_coverage(squares, np.sqrt(variances)).area,
+        **several,
         "n": n,
     }
 

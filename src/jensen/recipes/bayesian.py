@@ -120,6 +120,9 @@ class RegressorConfig(BayesianConfig):
         description="standard deviation of normal noise: a number in the targets' unit, learned, or given by the "
         "network for each datum",
     )
+    targets: int | None = Field(
+        None, gt=0, description="how many numbers belong to a datum; by default those of the data"
+    )
 
 
 def resolve(config: Any, schema: Schema, n: int) -> Any:
@@ -216,7 +219,8 @@ def assemble(
     if isinstance(config, ClassifierConfig):
         wanted = config.classes or 2
     else:
-        wanted = 2 if config.likelihood == "normal" and config.noise_scale == "network" else 1
+        each = 2 if config.likelihood == "normal" and config.noise_scale == "network" else 1
+        wanted = each * (config.targets or 1)
     if config.network == "conv":
         built, view = _convolutional(config, event, wanted)
     else:

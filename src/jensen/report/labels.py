@@ -38,6 +38,9 @@ SHOWN = 2000
 LISTED = 12
 """Data in the list of the most uncertain."""
 
+PANELS = 4
+"""Labels of a datum that are drawn, at most."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -193,8 +196,8 @@ _MEANINGS = {
     "ece_if_calibrated": "what a perfectly calibrated model of the same confidences would get",
     "aurc": "area under the selective-risk curve: mean risk over all coverages",
     "confidence": "mean probability of the predicted class",
-    "rmse": "root mean squared error of the predictive mean",
-    "mae": "mean absolute error",
+    "rmse": "root mean squared error of the predictive mean; of several labels a datum over all, each in its unit",
+    "mae": "mean absolute error, likewise",
     "r2": "share of the labels' variance that is explained",
     "interval_error": "mean difference of the intervals' coverage from their probability",
     "unknown_auroc": "probability that an unknown datum looks more uncertain than a known one",
@@ -209,7 +212,7 @@ def _numbers(material: Labelled) -> Section:
     n = material.numbers
     rows: list[tuple[object, ...]] = []
     for key, value in n.items():
-        if key in ("data", "seed") or key.endswith("_standard_error") or isinstance(value, str):
+        if key in ("data", "seed") or key.endswith("_standard_error") or isinstance(value, str | list):
             continue
         error = n.get(f"{key}_standard_error")
         meaning = _MEANINGS.get(key, "")
@@ -297,24 +300,35 @@ def _intervals(material: Labelled) -> Section:
 
 
 def _scatter(material: Labelled) -> Section:
-    mean = material.predictive.mean.double().cpu().numpy()
-    ends = material.predictive.quantiles([0.05, 0.95]).double().cpu().numpy()
-    order = np.argsort(mean)[:: max(1, len(mean) // 150)]
-    place = np.arange(len(order))
+    n = len(material.dataset)
+    mean = material.predictive.mean.double().cpu().numpy().reshape(n, -1)
+    ends = material.predictive.quantiles([0.05, 0.95]).double().cpu().numpy().reshape(2, n, -1)
+    y = material.y.reshape(n, -1)
+    several = mean.shape[1] > 1
+    step = max(1, n // 150)
+    place = np.arange(len(range(0, n, step)))
 
     def paint(drawn: "Figure") -> None:
-        axes = drawn.subplots()
-        axes.fill_between(place, ends[0][order], ends[1][order], color=BLUE, alpha=0.25, linewidth=0)
-        axes.plot(place, mean[order], color=BLUE)
-        axes.plot(place, material.y[order], "o", color=ORANGE, markersize=4, alpha=0.8)
-        axes.set(xlabel="data, sorted by prediction", ylabel="label")
+        panels = drawn.subplots(1, min(mean.shape[1], PANELS), squeeze=False)[0]
+        for target, axes in enumerate(panels):
+            order = np.argsort(mean[:, target])[::step]
+            low, high = ends[0][order, target], ends[1][order, target]
+            axes.fill_between(place, low, high, color=BLUE, alpha=0.25, linewidth=0)
+            axes.plot(place, mean[order, target], color=BLUE)
+            axes.plot(place, y[order, target], "o", color=ORANGE, markersize=4, alpha=0.8)
+            label = f"label {target + 1}" if several else "label"
+            axes.set(xlabel="data, sorted by prediction", ylabel=label)
 
     drawn = chart(paint, "predictive intervals and labels", height=340)
     names = [(BLUE, "predictive mean, and 90 % interval"), (ORANGE, "label")]
     return Section(
         "predictions",
         "Predictive intervals",
-        figure(with_legend(names, drawn), f"{len(order)} data in the order of their predictions."),
+        figure(
+            with_legend(names, drawn),
+            f"{len(place)} data in the order of their predictions"
+            f"{f', for {min(mean.shape[1], PANELS)} of {mean.shape[1]} labels a datum' if several else ''}.",
+        ),
     )
 
 
@@ -332,7 +346,9 @@ def _doubted(material: Labelled) -> Section:
             rows.append((int(i), said, str(classes[int(material.y[i])]), *_pair(material, int(i))))
     else:
         mean = material.predictive.mean.double().cpu().numpy()
-        rows = [(int(i), f"{mean[i]:.4g}", f"{material.y[i]:.4g}", *_pair(material, int(i))) for i in order]
+        if mean.ndim > 1:
+            what, part = "standard deviation, in spreads", "epistemic part, likewise"
+        rows = [(int(i), _said(mean[i]), _said(material.y[i]), *_pair(material, int(i))) for i in order]
     flat = np.asarray(material.dataset.x, np.float64).reshape(len(material.dataset), -1)
     form = form_of(run.schema, flat) if len(run.schema.event_shape) > 1 else None
     pictures = None
@@ -357,6 +373,10 @@ def _doubted(material: Labelled) -> Section:
     )
 
 
+def _said(values: Any) -> str:
+    return ", ".join(f"{value:.4g}" for value in np.atleast_1d(values))
+
+
 def _pair(material: Labelled, i: int) -> tuple[str, str]:
     epistemic = material.epistemic
     return f"{material.doubt[i]:.3g}", "–" if epistemic is None else f"{epistemic[i]:.3g}"
@@ -372,6 +392,9 @@ def _selective(material: Labelled) -> Section:
         name = "error"
     else:
         losses = np.square(material.predictive.mean.double().cpu().numpy() - material.y)
+        if losses.ndim > 1:
+            # Labels of several units are judged, as they are doubted, in units of their spread.
+            losses = (losses / np.square(np.asarray(material.run.model.target_unit))).mean(1)
         curves = {"by standard deviation": (BLUE, risk_coverage(losses, material.doubt))}
         name = "mean squared error"
     first = next(iter(curves.values()))[1]
@@ -450,7 +473,7 @@ def command(run: Run) -> str:
     plain = recipe.config({})
     for key in type(run.config).model_fields:
         value = getattr(run.config, key)
-        if key in ("classes", "options") or (key != "method" and value == getattr(default, key)):
+        if key in ("classes", "targets", "options") or (key != "method" and value == getattr(default, key)):
             continue
         if key == "method" and value == plain.method:
             continue

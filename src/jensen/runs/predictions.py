@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from jensen.data import Dataset
@@ -51,7 +52,8 @@ def doubts(run: Run, predictive: Predictive) -> tuple[Floats, Floats | None]:
 
     Returns:
         Entropy and mutual information in nats of classes, standard deviation and its epistemic part of numbers, each
-        (n,); the second is None where it can't be told.
+        (n,); the second is None where it can't be told. Of several numbers a datum it is the root of their mean
+        variance, each in units of its spread in the fit.
     """
     if RECIPES[run.recipe].targets == "classes":
         if getattr(predictive, "point", False):
@@ -59,6 +61,9 @@ def doubts(run: Run, predictive: Predictive) -> tuple[Floats, Floats | None]:
         pair = predictive.entropy, predictive.mutual_information
     else:
         pair = predictive.std, predictive.epistemic_variance.sqrt()
+        if pair[0].ndim > 1:
+            unit = torch.as_tensor(run.model.target_unit).to(pair[0])
+            pair = tuple((part / unit).square().mean(1).sqrt() for part in pair)
     return pair[0].double().cpu().numpy(), pair[1].double().cpu().numpy()
 
 

@@ -69,6 +69,14 @@ def supervise(
             )
         config = config.model_copy(update={"classes": len(classes)})
         about = {**about, "classes": classes.tolist()}
+    else:
+        wide = targets.shape[1] if targets.ndim > 1 else 1
+        if config.targets is not None and config.targets != wide:
+            raise ConfigError(
+                f"targets={config.targets}, but a datum of {dataset.name} has {wide}; leave the option out"
+            )
+        if wide > 1:
+            config = config.model_copy(update={"targets": wide})
     about = {
         **about,
         "checksum": zlib.crc32(np.ascontiguousarray(targets).view(np.uint8).data, about["checksum"]),
@@ -190,7 +198,7 @@ def _epoch(number: int, batches: int, seconds: float, n: int) -> Epoch:
 
 
 def targets_of(dataset: Dataset, recipe: str) -> NDArray[Any]:
-    """The labels of data for a recipe that predicts them.
+    """The labels of data for a recipe that predicts them: (n,), or (n, d) of numbers.
 
     Raises:
         DataError: If there are none, or of a kind that the recipe doesn't predict.
@@ -208,6 +216,10 @@ def targets_of(dataset: Dataset, recipe: str) -> NDArray[Any]:
                 "bayes-classifier"
             )
         return y.astype(np.float64)
+    if y.ndim > 1:
+        raise DataError(
+            f"{dataset.name} has labels of shape {y.shape}, and the model {recipe} predicts one class"
+        )
     if y.dtype.kind == "f" and (y != np.round(y)).any():
         raise DataError(
             f"{dataset.name} has labels that are no whole numbers, such as {y[y != np.round(y)][0]:g}, and the model "

@@ -25,6 +25,7 @@ class Guard:
     clip_norm: float | None
     active: bool
     patience: int = PERSISTENT
+    sets: bool = False
     skipped: Tensor = field(init=False)
     in_a_row: Tensor = field(init=False)
 
@@ -43,13 +44,25 @@ class Guard:
         single = len(gradients) == 1
         norm = torch.linalg.vector_norm(gradients[0]) if single else torch.nn.utils.get_total_norm(gradients)
         optimiser = cast(Any, self.optimiser)
-        if self.clip_norm is not None:
+        if self.clip_norm is not None and self.sets:
+            self._clip_sets(gradients, self.clip_norm)
+        elif self.clip_norm is not None:
             optimiser.grad_scale = (norm / self.clip_norm).clamp(min=1.0).float()
         if self.active:
             found_inf = (~norm.isfinite()).float()
             optimiser.found_inf = found_inf
             self.skipped += found_inf
             self.in_a_row.add_(1).mul_(found_inf)
+
+    @staticmethod
+    def _clip_sets(gradients: list[Tensor], clip_norm: float) -> None:
+        """Shortens the gradient of each set, (S, *shape), by itself; the kernel has one scale for all only."""
+        squares = torch.stack(
+            [gradient.reshape(len(gradient), -1).square().sum(1) for gradient in gradients]
+        ).sum(0)
+        scale = (clip_norm / squares.sqrt()).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
 
     def check(self) -> None:
         """Gives up if nothing but non-finite steps come; waits for the device.

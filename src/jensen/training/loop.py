@@ -73,6 +73,8 @@ class Training:
         on_step: Called after each step, as a progress bar wants; it gets the number of data that all processes
             took.
         engine: What it runs on; by default this process by itself.
+        clip_sets: Whether the first dimension of all parameters is one of sets that have nothing to do with each other,
+            the gradient of each of which has a norm of its own to be clipped.
 
     Attributes:
         objective: The module; after the last epoch it has the weights that are to be kept.
@@ -89,6 +91,8 @@ class Training:
         validate: Callable[[], Tensor] | None = None,
         on_step: Callable[[int], None] | None = None,
         engine: Engine | None = None,
+        *,
+        clip_sets: bool = False,
     ) -> None:
         device = batches.device
         self.engine: Engine = Alone(device) if engine is None else engine
@@ -124,7 +128,9 @@ class Training:
         self.agree_every = 1 if large else AGREE_EVERY
         # A short fit has no hundred steps to lose.
         patience = min(guards.PERSISTENT, max(3, self.total_steps // 10))
-        self.guard = Guard(self.optimiser, parameters, settings.clip_norm, settings.guard, patience)
+        self.guard = Guard(
+            self.optimiser, parameters, settings.clip_norm, settings.guard, patience, clip_sets
+        )
         self.average = None if settings.averaging is None else WeightAverage(objective, settings.averaging)
         self.stopping = EarlyStopping(settings.patience)
         self.randomness = Randomness(seed, device)

@@ -2,6 +2,8 @@
 
 import copy
 import warnings
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,10 +14,11 @@ from jensen.seeding import seeded
 from jensen.training import Batch, Progress
 from jensen.weights.members import MembersPosterior
 from jensen.weights.network import FunctionalNetwork, Values, stack
-from jensen.weights.optimise import MemberBatches, optimise
+from jensen.weights.optimise import History, MemberBatches, optimise
 from jensen.weights.options import TrainingOptions
 from jensen.weights.priors import TrainedPrior
 from jensen.weights.problem import Problem
+from jensen.weights.processes import Report, spread
 
 
 class EnsembleOptions(TrainingOptions):
@@ -34,6 +37,9 @@ class EnsembleOptions(TrainingOptions):
     )
     weighted: bool = Field(
         False, description="whether members count by their joint density with the data; else all alike"
+    )
+    processes: int = Field(
+        1, gt=0, description="processes of this machine that the members are spread over; 1: this one"
     )
 
 
@@ -97,12 +103,64 @@ def fit_ensemble(problem: Problem, options: EnsembleOptions) -> MembersPosterior
     Source: Simple and scalable predictive uncertainty estimation using deep ensembles, 2017,
     https://arxiv.org/abs/1612.01474.
     """
-    network, n, members = problem.network, len(problem), options.members
+    network, members = problem.network, options.members
     with seeded(problem.seed):
         first = starts(network, members)
-        rows = torch.randint(n, (members, n)) if options.bagging else None
+        rows = torch.randint(len(problem), (members, len(problem))) if options.bagging else None
     first |= {k: v.expand(members, *v.shape) for k, v in problem.start().items() if k not in first}
-    buffers = {name: v.expand(members, *v.shape).clone() for name, v in network.buffers.items()}
+    whole = Share(problem, options, first, rows, range(members))
+    values, history = train(whole) if options.processes == 1 else _spread(whole)
+    log_weights = None
+    if options.weighted:
+        with torch.no_grad():
+            log_weights = joint(problem, values).log_softmax(0)
+    return MembersPosterior(
+        values,
+        network,
+        problem.likelihood,
+        problem.prior,
+        "ensemble",
+        options.model_dump(),
+        history,
+        log_weights,
+    )
+
+
+@dataclass(frozen=True)
+class Share:
+    """Some members of an ensemble, which one process trains.
+
+    Attributes:
+        problem: Network, data, likelihood and prior.
+        options: Of the whole ensemble.
+        first: Where all of its members start, (M, *shape).
+        rows: The data that each of them gets, (M, n); None: all.
+        members: The numbers of those that are to be trained.
+    """
+
+    problem: Problem
+    options: EnsembleOptions
+    first: Values
+    rows: Tensor | None
+    members: range
+
+
+def train(share: Share, report: Report | None = None) -> tuple[Values, History]:
+    """Trains members, each as it would be in any other company.
+
+    Only what is drawn within a network, such as masks of dropout, is drawn for these members together.
+
+    Args:
+        share: Which, from where, by what.
+        report: Told of each epoch; None: whom the problem names.
+
+    Returns:
+        Their values and buffers, (members, *shape), and the mean loss of each epoch.
+    """
+    problem, options, own = share.problem, share.options, share.members
+    network, n = problem.network, len(problem)
+    first = {name: value[own.start : own.stop] for name, value in share.first.items()}
+    buffers = {name: v.expand(len(own), *v.shape).clone() for name, v in network.buffers.items()}
     trained = TrainedPrior(problem.prior, network.weights)
     step = options.adversarial * (problem.x.amax(0) - problem.x.amin(0)) if options.adversarial else None
 
@@ -122,23 +180,29 @@ def fit_ensemble(problem: Problem, options: EnsembleOptions) -> MembersPosterior
         moved = negative(values, (x + step * slope.sign()).detach(), batch.context)
         return 0.5 * (clean + moved) - prior
 
-    batches = MemberBatches(problem.x, problem.y, options.batch_size, problem.seed, members, rows)
-    values, history = optimise(first, loss, batches, options, problem)
-    values |= buffers
-    log_weights = None
-    if options.weighted:
-        with torch.no_grad():
-            log_weights = joint(problem, values).log_softmax(0)
-    return MembersPosterior(
-        values,
-        network,
-        problem.likelihood,
-        problem.prior,
-        "ensemble",
-        options.model_dump(),
-        history,
-        log_weights,
+    batches = MemberBatches(
+        problem.x, problem.y, options.batch_size, problem.seed, options.members, share.rows, own
     )
+    # What the network itself draws has to differ from one share to the next.
+    seed = (problem.seed + 1_000_003 * own.start) % 2**63
+    reporting = replace(problem, seed=seed, on_epoch=report or problem.on_epoch)
+    values, history = optimise(first, loss, batches, options, reporting)
+    return {**values, **buffers}, history
+
+
+def _spread(whole: Share) -> tuple[Values, History]:
+    """Trains the members in several processes, each its share of them."""
+    problem, count = whole.problem, len(whole.members)
+    processes = min(whole.options.processes, count)
+    bounds = [count * i // processes for i in range(processes + 1)]
+    # A function to call is this process's own.
+    sent = replace(whole, problem=replace(problem, on_epoch=None))
+    shares = [replace(sent, members=range(a, b)) for a, b in pairwise(bounds)]
+    found = spread(train, shares, problem.network.device, problem.on_epoch)
+    values = {name: torch.cat([own[name] for own, _ in found]) for name in found[0][0]}
+    losses = zip(*(history["loss"] for _, history in found), strict=True)
+    mean = [sum(len(s.members) * one for s, one in zip(shares, each, strict=True)) / count for each in losses]
+    return values, {"loss": mean}
 
 
 def joint(problem: Problem, values: Values) -> Tensor:

@@ -115,7 +115,10 @@ class NormalPosterior(Posterior):
             ShapeError: If the data have other columns than before.
         """
         if self.method != "bayes-by-backprop":
-            self._no_update()
+            raise ConfigError(
+                f"the normal of method='{self.method}' is as wide as its step size lets it be, not as the data say, so "
+                "it can't be the next prior; fit by method='bayes-by-backprop' or 'laplace' to learn online"
+            )
         # It makes posteriors of this class.
         from jensen.weights.backprop import BackpropOptions, fit_backprop
         from jensen.weights.fitting import problem_of

@@ -32,6 +32,8 @@ class MemberBatches:
         seed: Of the shuffles; each epoch, and each set of weights, has one of its own.
         sets: How many sets of weights get data in an order of their own; None: all get the same batches.
         rows: Which data each set gets, (sets, m), as for bootstrap samples; None: all n.
+        share: Which of these sets the batches are for, as where the others are trained elsewhere; None: all. What a set
+            gets depends on its own number alone.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class MemberBatches:
         seed: int = 0,
         sets: int | None = None,
         rows: Int[Tensor, "sets m"] | None = None,
+        share: range | None = None,
     ) -> None:
         self.x = x
         self.y = y
         self.seed = seed
         self.sets = sets
-        self.rows = None if rows is None else rows.to(x.device)
+        self.share = slice(None) if share is None else slice(share.start, share.stop)
+        self.rows = None if rows is None else rows.to(x.device)[self.share]
         self.n = len(x) if rows is None else rows.shape[1]
         self.batch_size = min(batch_size, self.n)
 
@@ -61,12 +65,12 @@ class MemberBatches:
         return max(1, (self.n + self.batch_size // 2) // self.batch_size)
 
     def epoch(self, number: int, done: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch but for the first ``done``; x is (b, *event), or (sets, b, *event)."""
+        """The batches of an epoch but for the first ``done``; x is (b, *event), or (sets that it is for, b, *event)."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
         if self.sets is None:
             order = torch.randperm(self.n, generator=generator)
         else:
-            order = torch.rand(self.sets, self.n, generator=generator).argsort(1)
+            order = torch.rand(self.sets, self.n, generator=generator)[self.share].argsort(1)
         order = order.to(self.x.device)
         if self.rows is not None:
             order = self.rows.gather(1, order)
@@ -156,7 +160,7 @@ def optimise(
         patience=None,
         capture="off",
     )
-    training = Training(objective, batches, settings, seed=problem.seed)
+    training = Training(objective, batches, settings, seed=problem.seed, clip_sets=sets)
     history: History = {"loss": []}
     for epoch in training.run():
         history["loss"].append(epoch.train["loss"] if "loss" in epoch.train else float("nan"))

@@ -25,7 +25,7 @@ class Standardised:
 
     Data are shifted by their mean and divided by their standard deviation: of each column of a table, or of all cells
     together of images, where a cell that hardly varies in the fit must not become the loudest one. Targets with normal
-    noise likewise; predictions come in the targets' own unit, densities with their Jacobian.
+    noise likewise, each column of several; predictions come in the targets' own unit, densities with their Jacobian.
 
     Args:
         network: Of any weights; it isn't changed.
@@ -60,8 +60,8 @@ class Standardised:
         self.columns = len(view) == 1 if columns is None else columns
         self.shift = torch.zeros((), dtype=torch.float64)
         self.unit = torch.ones((), dtype=torch.float64)
-        self.target_shift = 0.0
-        self.target_unit = 1.0
+        self.target_shift: float | Tensor = 0.0
+        self.target_unit: float | Tensor = 1.0
         self.posterior: Posterior | None = None
         self._embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in network.modules())
 
@@ -82,8 +82,9 @@ class Standardised:
 
         Args:
             x: Data, (n, ...).
-            y: Targets.
-            noise_scale: In the targets' unit where it is a number.
+            y: Targets, (n,), or (n, d) of several a datum.
+            noise_scale: In the targets' unit where it is a number. Several targets have units of their own, which one
+                number can't be in.
             prior: On weights, which see data of unit variance.
             prior_scale: Of the prior.
             method: Of the fit.
@@ -108,10 +109,14 @@ class Standardised:
             targets = targets.double()
             if not bool(targets.isfinite().all()):
                 raise DataError("targets are NaN or infinite; leave those data out")
-            spread = float(targets.std(correction=0)) if len(targets) > 1 else 0.0
-            self.target_shift, self.target_unit = float(targets.mean()), spread if spread > 1e-12 else 1.0
+            self.target_shift, self.target_unit = _target_units(targets)
             targets = (targets - self.target_shift) / self.target_unit
-            if isinstance(noise_scale, float | int):
+            if isinstance(noise_scale, float | int) and isinstance(self.target_unit, Tensor):
+                raise ConfigError(
+                    f"noise_scale={noise_scale:g} is one number, and each of the {targets.shape[1]} targets has a unit "
+                    "of its own; use noise_scale='learned' (a part of each one's spread) or 'network'"
+                )
+            if isinstance(noise_scale, float | int) and isinstance(self.target_unit, float):
                 noise_scale = noise_scale / self.target_unit
         self.posterior = fit(
             self.network,
@@ -170,7 +175,8 @@ class Standardised:
     def noise_scale(self) -> float | None:
         """Standard deviation of the noise in the targets' unit, where the posterior has one for all data."""
         found = getattr(self.posterior, "noise_scale", None)
-        return None if found is None else float(found) * self.target_unit
+        unit = self.target_unit
+        return None if found is None or isinstance(unit, Tensor) else float(found) * unit
 
     @property
     def _fitted(self) -> Posterior:
@@ -213,7 +219,11 @@ class Standardised:
     def state_dict(self) -> dict[str, Tensor]:
         """All that a file holds: units, the posterior's tensors, and its facts as the bytes of a JSON text."""
         tensors, about = self._fitted.packed()
-        facts = {"target_shift": self.target_shift, "target_unit": self.target_unit, "posterior": about}
+        facts = {
+            "target_shift": _plain(self.target_shift),
+            "target_unit": _plain(self.target_unit),
+            "posterior": about,
+        }
         text = bytearray(json.dumps(facts).encode())
         return {
             **tensors,
@@ -233,7 +243,9 @@ class Standardised:
             facts = json.loads(bytes(state["about"].cpu().numpy().tobytes()))
             tensors = {name: value for name, value in state.items() if "/" in name}
             self.shift, self.unit = state["shift"].double().cpu(), state["unit"].double().cpu()
-            self.target_shift, self.target_unit = facts["target_shift"], facts["target_unit"]
+            self.target_shift, self.target_unit = (
+                _restored(facts[name]) for name in ("target_shift", "target_unit")
+            )
             self.posterior = unpacked(tensors, facts["posterior"], self.network, "the Run")
         except (KeyError, ValueError, TypeError) as error:
             if isinstance(error, ShapeError):
@@ -250,3 +262,20 @@ def _units(data: Tensor, *, columns: bool) -> tuple[Float[Tensor, "..."], Float[
         mean, spread = found.mean(), found.std(correction=0)
     least = np.finfo(np.float64).eps * mean.abs() * 8
     return mean, torch.where(spread > least, spread, 1.0)
+
+
+def _target_units(targets: Tensor) -> tuple[float | Tensor, float | Tensor]:
+    """Mean and standard deviation of targets, of each column (d,) where there are several; one where none varies."""
+    if targets.ndim > 1:
+        spread = targets.std(0, correction=0)
+        return targets.mean(0).cpu(), torch.where(spread > 1e-12, spread, 1.0).cpu()
+    spread = float(targets.std(correction=0)) if len(targets) > 1 else 0.0
+    return float(targets.mean()), spread if spread > 1e-12 else 1.0
+
+
+def _plain(value: float | Tensor) -> float | list[float]:
+    return value.tolist() if isinstance(value, Tensor) else value
+
+
+def _restored(value: float | list[float]) -> float | Tensor:
+    return torch.tensor(value, dtype=torch.float64) if isinstance(value, list) else value
