@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jensen.errors import DataError, ShapeError
+from jensen.errors import DataError, ShapeError, SupportError
 from jensen.models.families import (
     CategoricalSymbol,
     Family,
@@ -198,6 +198,9 @@ def test_bad_sequences() -> None:
     model, _ = fitted(NormalFull(2), made())
     with pytest.raises(ShapeError, match="sequences"):
         model.log_prob(torch.zeros(2, 5, dtype=torch.float64))
+    symbols = HiddenMarkov(CategoricalSymbol(3), 2, (4,))
+    with pytest.raises(SupportError, match=r"symbol 3; .* on 0\.\.2"):
+        symbols.log_prob(torch.tensor([[0.0, 1.0, 3.0, torch.nan]], dtype=torch.float64))
 
 
 def test_sequences_of_length_one() -> None:

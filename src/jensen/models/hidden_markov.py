@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from jensen.errors import ShapeError
+from jensen.errors import ShapeError, SupportError
 from jensen.models.families import CategoricalSymbol, Dirichlet, Family, Weights, scored
 from jensen.models.forward_backward import Smoothed, forward_backward, viterbi
 from jensen.models.progress import Iteration, floor_note
@@ -74,6 +74,10 @@ class HiddenMarkov(nn.Module):
         Args:
             x: Sequences (n, T) or (n, T, D); NaN behind their ends and where a cell is missing.
             observed: True where a cell was observed.
+
+        Raises:
+            ShapeError: If there are other cells at a time than the model has.
+            SupportError: If a symbol isn't one of the model's.
         """
         result = x.new_zeros(len(x), dtype=torch.float64)
         for batch, emission in self._emissions(x, observed):
@@ -143,6 +147,13 @@ class HiddenMarkov(nn.Module):
             )
         if observed is not None:
             x = torch.where(observed, x, torch.nan)
+        if isinstance(self.emissions, CategoricalSymbol):
+            largest = int(x.nan_to_num(-1.0).max())
+            if largest >= self.emissions.symbols:
+                raise SupportError(
+                    f"the sequences hold the symbol {largest}; the model was fitted on 0..{self.emissions.symbols - 1}. "
+                    "Leave it out, or fit with symbols=..., which says how many there are"
+                )
         predictive = self.emissions.predictive(self.statistics.data)
         for batch in Sequences(x.cpu().numpy()).batches(self.count):
             d = batch.x.shape[2]
