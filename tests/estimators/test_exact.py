@@ -172,7 +172,9 @@ def test_later_sequences_have_lengths_of_their_own() -> None:
     with pytest.raises(DataError, match="shape"):
         hmm.score_samples([x[0, :, :1]])
     assert jn.HiddenMarkovModel(2, emissions="poisson").fit([[1, 0, 3], [2]]).covariances_ is None
-    symbols = jn.HiddenMarkovModel(2, emissions="categorical", symbols=5, random_state=0).fit([[0, 1, 1], [2]])
+    symbols = jn.HiddenMarkovModel(2, emissions="categorical", symbols=5, random_state=0).fit(
+        [[0, 1, 1], [2]]
+    )
     # None of it was seen: all that its probability has is what keeps it from zero.
     assert -700 < symbols.score_samples([[4]])[0] < -20
 

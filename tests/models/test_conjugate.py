@@ -136,7 +136,7 @@ def test_models_are_values_and_batches_go_side_by_side() -> None:
     normals = NormalMeanPrecision([0.0, 1.0], 1.0, 1.0, 1.0)
     assert normals.update(np.zeros((3, 2))).mean.tolist() == [0, 0.25]
     with pytest.raises(AttributeError):
-        coins.heads = torch.ones(2)  # type: ignore[misc]
+        coins.heads = torch.ones(2)
 
 
 @pytest.mark.parametrize("name", list(MODELS))

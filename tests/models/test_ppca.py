@@ -1,6 +1,7 @@
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from jensen.models import ppca
 from jensen.models.factor_analysis import factor_analysis
 from jensen.models.linear_gaussian import LinearGaussian
 from jensen.models.linear_gaussian_em import SMALLEST_NOISE, em
+from jensen.models.progress import Iteration
 from jensen.models.quasi_newton import descend
 from jensen.models.rows import Rows
 
@@ -24,10 +26,12 @@ GAPS = np.where(RNG.random(X.shape) < 0.3, np.nan, X)
 GAPS[3] = np.nan
 
 
-def solved(solver: object = ppca.eigh, x: np.ndarray = X, m: int = 2, **options: object) -> LinearGaussian:
+def solved(
+    solver: Callable[..., Iterator[Iteration]] = ppca.eigh, x: np.ndarray = X, m: int = 2, **options: Any
+) -> LinearGaussian:
     model = LinearGaussian(m, x.shape[1:])
     torch.manual_seed(0)
-    for _ in solver(model, Rows(x), **options):  # type: ignore[operator]
+    for _ in solver(model, Rows(x), **options):
         pass
     return model
 

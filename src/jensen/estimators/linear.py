@@ -28,7 +28,7 @@ class _Linear(TransformerMixin, ExactEstimator):
         """The data as M numbers each: posterior means E[z|x] given the observed cells, (n, M)."""
         return self.run_model.posterior_mean(self._prepare(X)).numpy()
 
-    def inverse_transform(self, Z: Any) -> Array:  # noqa: N803 scikit-learn's name
+    def inverse_transform(self, Z: Any) -> Array:
         """The expected data W z + mu of latents (n, M), (n, ...).
 
         Raises:
