@@ -63,18 +63,18 @@ axes.legend()
 # ------------------
 # What a latent-variable model is: the bias is drawn first, then the throws given the bias, and p(throws, bias) holds all
 # the dice that there may be. With a prior of few observations' worth most of them are strongly biased. The last die was
-# made by hand: it always shows a four.
+# made by hand: it always shows a four. Above is what is hidden, below what is seen.
 
 torch.manual_seed(3)
 biases = torch.cat([Die.fair(6, strength=0.3).parameter.sample((4,)), torch.eye(6)[3:4]])
-figure, rows = plt.subplots(2, 5, figsize=(8.5, 2.8), sharey="row")
+figure, rows = plt.subplots(2, 5, figsize=(8.5, 3), sharey="row")
 for bias, above, below in zip(biases, *rows, strict=True):
     above.bar(range(1, 7), bias.numpy(), color="0.7")
     above.set(ylim=(0, 1), xticks=[])
     below.plot(1 + torch.multinomial(bias, 10, replacement=True).numpy(), "s", markersize=4)
     below.set(ylim=(0.5, 6.5), yticks=[1, 6], xticks=[])
-rows[0, 0].set_ylabel("latent: the bias")
-rows[1, 0].set_ylabel("observed: ten throws")
+rows[0, 0].set_ylabel("bias")
+rows[1, 0].set_ylabel("ten throws")
 
 # %%
 # A die
