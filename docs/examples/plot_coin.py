@@ -61,9 +61,9 @@ axes.legend()
 # %%
 # Dice of all biases
 # ------------------
-# What a latent-variable model is: the bias is drawn first, then the throws given the bias, and p(throws, bias) holds all
-# the dice that there may be. With a prior of few observations' worth most of them are strongly biased. The last die was
-# made by hand: it always shows a four. Above is what is hidden, below what is seen.
+# What a latent-variable model is: the bias is drawn first, then the throws given the bias, and p(throws, bias) holds
+# all the dice that there may be. With a prior of few observations' worth most of them are strongly biased. The last
+# die was made by hand: it always shows a four. Above is what is hidden, below what is seen.
 
 torch.manual_seed(3)
 biases = torch.cat([Die.fair(6, strength=0.3).parameter.sample((4,)), torch.eye(6)[3:4]])
