@@ -134,6 +134,12 @@ def test_lectures_mixture_finds_three_centres() -> None:
     assert np.diff(mixture.lower_bounds_).min() > -1e-9
 
 
+def test_the_number_of_latents_is_chosen_where_cells_are_missing() -> None:
+    assert jn.PPCA("held-out", max_iter=20).fit(GAPS[:40]).transform(GAPS).shape[1] in (1, 2, 3)
+    with pytest.raises(DataError, match="'held-out'"):
+        jn.PPCA("laplace").fit(GAPS)
+
+
 def test_sequences_in_a_list() -> None:
     hmm = jn.HiddenMarkovModel(2, random_state=0).fit([[0.1, 0.2, 5.1, 4.9], [5.0, 5.2], [0.3, 0.1, 0.0]])
     path = hmm.predict([[0.0, 0.1, 5.0, 5.1], [5.0]])

@@ -182,6 +182,16 @@ def test_number_of_latents() -> None:
     assert ppca.choose_by_evidence(found) == ppca.choose_by_held_out(Rows(X)) == 3
 
 
+def test_the_number_of_latents_is_chosen_with_gaps_too() -> None:
+    gaps = X[:40, :5].copy()
+    gaps[::4, 0] = gaps[1::5, 4] = np.nan
+    assert ppca.choose_by_held_out(Rows(gaps)) == 3
+    # Two latents take all variance there is: such a fit says nothing, however likely it makes the data.
+    flat = X[:20, :1] * [1.0, 2.0, 3.0, 4.0] + X[:20, 1:2] * [1.0, 0.0, 2.0, -1.0]
+    flat[0, 0] = np.nan
+    assert ppca.choose_by_held_out(Rows(flat)) == 1
+
+
 def test_factor_analysis_is_stationary_and_finds_the_noise() -> None:
     rng = np.random.default_rng(1)
     noise = np.array([0.1, 0.5, 1.0, 2.0, 0.3])

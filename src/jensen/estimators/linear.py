@@ -65,7 +65,8 @@ class PPCA(_Linear):
     maximum likelihood has it; scikit-learn's PCA divides by N - 1). Cells that are NaN are integrated out.
 
     Args:
-        n_components: Number of latents M, less than the number of cells; "laplace" or "held-out" choose it.
+        n_components: Number of latents M, less than the number of cells; "laplace" (of complete data) or
+            "held-out" choose it.
         solver: "eigh" (closed form), "em", "gradient"; "auto": closed form, EM where cells are missing.
         max_iter: Iterations at most.
         tol: Gain in nats a datum and cell at which EM stops.

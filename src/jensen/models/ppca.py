@@ -14,6 +14,7 @@ from torch import Tensor
 from jensen.errors import DataError
 from jensen.linalg import LowRankPlusDiagonal
 from jensen.models.factor_analysis import check_latent_dim
+from jensen.models.held_out import choose_with_gaps
 from jensen.models.linear_gaussian import LinearGaussian
 from jensen.models.linear_gaussian_em import (
     COVARIANCE_CELLS,
@@ -289,10 +290,10 @@ def choose_by_held_out(rows: Rows, folds: int = 5) -> int:
     """The number of latents with the largest log-likelihood of data that were held out, in cross-validation.
 
     Rows are dealt out in turn, so shuffle data that are in an order. All numbers of latents come from one
-    eigendecomposition a fold.
+    eigendecomposition a fold; where cells are missing, see ``choose_with_gaps``.
 
     Args:
-        rows: Complete data.
+        rows: Data; NaN where a cell is missing.
         folds: Parts.
 
     Returns:
@@ -307,6 +308,8 @@ def choose_by_held_out(rows: Rows, folds: int = 5) -> int:
         raise DataError(f"choosing by held-out data needs at least 4 data, got n_samples = {n}")
     x, place = rows.whole, np.arange(n) % folds
     top = min(d - 1, n - -(-n // folds) - 2)
+    if columns(rows).missing:
+        return choose_with_gaps(rows, folds, max(1, top))
     scores = torch.zeros(max(1, top), dtype=torch.float64)
     for fold in range(folds):
         found = spectrum(Rows(x[place != fold]))
