@@ -174,6 +174,23 @@ def test_an_array_on_disk_is_read_in_chunks(tmp_path: Path) -> None:
     torch.testing.assert_close(solved(x=on_disk).covariance(), solved().covariance(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("shared", [True, False])
+def test_more_latents_than_the_data_have_dimensions(gaps: bool, shared: bool) -> None:
+    """The likelihood grows until the noise is at its floor, 10^-10 of the data's: W W^T is 10^10 times as large."""
+    x = X[:4].copy()
+    if gaps:
+        x[0, 0] = np.nan
+    model = LinearGaussian(5, (6,), shared_noise=shared)
+    torch.manual_seed(1)
+    steps = list(em(model, Rows(x)))
+    bounds = np.array([step.bound for step in steps])
+    # What is left is of the rounding of numbers that are 10^10 as large.
+    assert np.diff(bounds).min() > -1e-3
+    assert "lowest value" in steps[-1].note
+    assert float(model.log_prob(torch.from_numpy(x)).mean()) == pytest.approx(bounds[-1], abs=1e-3)
+
+
 def test_number_of_latents() -> None:
     found = ppca.spectrum(Rows(X))
     ours = [ppca.laplace_evidence(found, m) for m in range(1, 6)]
