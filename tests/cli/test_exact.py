@@ -72,6 +72,7 @@ def test_what_components_and_states_stand_for(call: Call, gaps: Path, tmp_path: 
         ("ppca", [], "Explained variance"),
         ("factor-analysis", ["latent_dim=1"], "Latents"),
         ("mixture", [], "Responsibilities"),
+        ("mixture", ["solver=em"], "Responsibilities"),
         ("hmm", [], "State paths"),
     ],
 )
@@ -85,6 +86,8 @@ def test_a_report_each(
     page = (run / "report.html").read_text(encoding="utf8")
     assert f"<h2>{picture}</h2>" in page
     assert "<svg" in page
+    assert ("the bars are" in page) == ("latent_dim=1" in settings)
+    assert ("is predictive" in page) == (model == "mixture" and not settings)
     assert "nan" not in page.split("</style>")[1]
     assert call("models", model, "--json").json[model]["options"]["epochs"]["description"]
 
