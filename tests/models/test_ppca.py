@@ -27,9 +27,14 @@ GAPS[3] = np.nan
 
 
 def solved(
-    solver: Callable[..., Iterator[Iteration]] = ppca.eigh, x: np.ndarray = X, m: int = 2, **options: Any
+    solver: Callable[..., Iterator[Iteration]] = ppca.eigh,
+    x: np.ndarray = X,
+    m: int = 2,
+    *,
+    shared: bool = True,
+    **options: Any,
 ) -> LinearGaussian:
-    model = LinearGaussian(m, x.shape[1:])
+    model = LinearGaussian(m, x.shape[1:], shared_noise=shared)
     torch.manual_seed(0)
     for _ in solver(model, Rows(x), **options):
         pass
@@ -172,6 +177,14 @@ def test_an_array_on_disk_is_read_in_chunks(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")
     torch.testing.assert_close(solved(x=on_disk).covariance(), solved().covariance(), rtol=0, atol=0)
+
+
+def test_factors_follow_the_columns_units() -> None:
+    """In another unit the loadings are others by it, and the likelihood by its logarithm."""
+    unit = np.array([1.0, 1e6, 1e-6, 1.0, 1e3, 1.0])
+    plain, scaled = (solved(ppca.gradient, x, m=2, shared=False) for x in (X, X * unit))
+    wanted = plain.log_prob(torch.from_numpy(X)).numpy() - np.log(unit).sum()
+    np.testing.assert_allclose(scaled.log_prob(torch.from_numpy(X * unit)).numpy(), wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize("gaps", [False, True])

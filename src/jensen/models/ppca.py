@@ -183,15 +183,18 @@ def gradient(
         raise DataError(f"fitting needs at least 2 data, got n_samples = {len(rows)}; add more")
     spread = columns(rows)
     start(model, spread)
-    unit = spread.variance.mean().sqrt()
+    # With one noise for all cells they share a unit, too; else each has its own, and it doesn't matter which.
+    each = positive(spread.variance)
+    unit = (each.mean().expand_as(each) if model.shared_noise else each).sqrt()
+    noise_unit = unit[0] if model.shared_noise else unit
     reduced = not spread.missing and rows.dim**2 <= COVARIANCE_CELLS
-    covariance = scatter(rows, spread.mean) / len(rows) / unit**2 if reduced else None
-    log_noise = (model.noise_variance.data / unit**2).log()
-    parts = [model.factor.data / unit, torch.zeros_like(spread.mean), log_noise]
-    floor = SMALLEST_NOISE * positive(spread.variance) / unit**2
+    covariance = scatter(rows, spread.mean) / len(rows) / (unit[:, None] * unit) if reduced else None
+    log_noise = (model.noise_variance.data / noise_unit**2).log()
+    parts = [model.factor.data / unit[:, None], torch.zeros_like(spread.mean), log_noise]
+    floor = SMALLEST_NOISE * each / unit**2
     lowest = [torch.full_like(part, -torch.inf) for part in parts[:2]]
     lowest.append((floor.mean() if model.shared_noise else floor).log())
-    constant = -float(spread.count.sum()) / len(rows) * float(unit.log())
+    constant = -float((spread.count * unit.log()).sum()) / len(rows)
 
     def unpack(flat: Any) -> list[Tensor]:
         split = torch.from_numpy(np.array(flat)).split([part.numel() for part in parts])
@@ -209,7 +212,7 @@ def gradient(
     steps = descend(loss, _flat(parts), lowest=_flat(lowest), iterations=iterations, tolerance=tolerance)
     for number, step in enumerate(steps, 1):
         factor, mean, log_noise = unpack(step.place)
-        model.set(factor * unit, spread.mean + mean * unit, log_noise.exp() * unit**2)
+        model.set(factor * unit[:, None], spread.mean + mean * unit, log_noise.exp() * noise_unit**2)
         last = step.done or number == iterations
         note = noise_note(model, floor * unit**2) if last else ""
         yield Iteration(number, constant - step.value, step.done, note)
