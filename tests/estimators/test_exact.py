@@ -140,6 +140,12 @@ def test_the_number_of_latents_is_chosen_where_cells_are_missing() -> None:
         jn.PPCA("laplace").fit(GAPS)
 
 
+@pytest.mark.parametrize("model", [jn.PPCA(2), jn.FactorAnalysis(2), jn.GaussianMixture(2)], ids=str)
+def test_squares_beyond_all_numbers(model: Any) -> None:
+    with pytest.raises(DataError, match="rescale"):
+        clone(model).fit(X * 1e200)
+
+
 def test_sequences_in_a_list() -> None:
     hmm = jn.HiddenMarkovModel(2, random_state=0).fit([[0.1, 0.2, 5.1, 4.9], [5.0, 5.2], [0.3, 0.1, 0.0]])
     path = hmm.predict([[0.0, 0.1, 5.0, 5.1], [5.0]])
