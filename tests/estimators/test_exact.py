@@ -146,6 +146,13 @@ def test_squares_beyond_all_numbers(model: Any) -> None:
         clone(model).fit(X * 1e200)
 
 
+def test_latents_have_names() -> None:
+    """set_output is there once the columns that come out have names."""
+    for model, name in ((jn.PPCA(2), "ppca"), (jn.FactorAnalysis(2), "factoranalysis")):
+        out = model.set_output(transform="polars").fit(X).transform(X)
+        assert list(out.columns) == list(model.get_feature_names_out()) == [f"{name}0", f"{name}1"]
+
+
 def test_sequences_in_a_list() -> None:
     hmm = jn.HiddenMarkovModel(2, random_state=0).fit([[0.1, 0.2, 5.1, 4.9], [5.0, 5.2], [0.3, 0.1, 0.0]])
     path = hmm.predict([[0.0, 0.1, 5.0, 5.1], [5.0]])

@@ -5,7 +5,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch.distributions import MultivariateNormal
 
@@ -16,7 +16,7 @@ from jensen.runs import Run
 Array = NDArray[Any]
 
 
-class _Linear(TransformerMixin, ExactEstimator):
+class _Linear(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ExactEstimator):
     """What probabilistic PCA and factor analysis share."""
 
     mean_: Array
@@ -49,6 +49,11 @@ class _Linear(TransformerMixin, ExactEstimator):
     def posterior(self, X: Any) -> MultivariateNormal:
         """The exact posterior p(z|x) of each datum given its observed cells, normal of batch shape (n,)."""
         return self.run_model.encode(self._prepare(X))
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of latents, by which scikit-learn names them."""
+        return self.run_model.latent_dim
 
     def get_covariance(self) -> Array:
         """The model's covariance W W^T + noise, (D, D)."""
