@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import torch
+from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_support"), str(HERE.parent / "src")]
@@ -77,7 +78,7 @@ sphinx_gallery_conf = {
 }
 
 
-def setup(app: object) -> None:
+def setup(app: Sphinx) -> None:
     """Connects what is done to docstrings, ahead of napoleon."""
-    app.connect("autodoc-process-docstring", escape, priority=400)  # type: ignore[attr-defined]
-    app.connect("autodoc-skip-member", skip)  # type: ignore[attr-defined]
+    app.connect("autodoc-process-docstring", escape, priority=400)
+    app.connect("autodoc-skip-member", skip)

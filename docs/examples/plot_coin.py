@@ -59,6 +59,24 @@ axes.set(xlabel="throws seen", ylabel="nats", title="log-evidence of an unknown 
 axes.legend()
 
 # %%
+# Dice of all biases
+# ------------------
+# What a latent-variable model is: the bias is drawn first, then the throws given the bias, and p(throws, bias) holds
+# all the dice that there may be. With a prior of few observations' worth most of them are strongly biased. The last
+# die was made by hand: it always shows a four. Above is what is hidden, below what is seen.
+
+torch.manual_seed(3)
+biases = torch.cat([Die.fair(6, strength=0.3).parameter.sample((4,)), torch.eye(6)[3:4]])
+figure, rows = plt.subplots(2, 5, figsize=(8.5, 3), sharey="row")
+for bias, above, below in zip(biases, *rows, strict=True):
+    above.bar(range(1, 7), bias.numpy(), color="0.7")
+    above.set(ylim=(0, 1), xticks=[])
+    below.plot(1 + torch.multinomial(bias, 10, replacement=True).numpy(), "s", markersize=4)
+    below.set(ylim=(0.5, 6.5), yticks=[1, 6], xticks=[])
+rows[0, 0].set_ylabel("bias")
+rows[1, 0].set_ylabel("ten throws")
+
+# %%
 # A die
 # -----
 # A biased die shows its last face half of the time. On the left the posterior mean of each face with its standard
@@ -70,16 +88,17 @@ die = Die.fair(6).update(rng.choice(6, 60, p=truth))
 belief = die.parameter
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3))
-left.bar(range(1, 7), belief.mean, yerr=belief.stddev, color="C0", alpha=0.7)
+left.bar(range(1, 7), belief.mean.numpy(), yerr=belief.stddev.numpy(), color="C0", alpha=0.7)
 left.plot(range(1, 7), truth, "k_", markersize=16)
 left.set(xlabel="face", ylabel="probability", title="belief after 60 throws, and the truth")
 
 six, others = die.concentration[5], die.concentration[:5].sum()
 ahead = Coin(six, others).predictive_count(20)
 support = ahead.enumerate_support()
+places = support.numpy()
 certain = torch.distributions.Binomial(20, probs=six / (six + others))
-right.bar(support - 0.2, ahead.log_prob(support).exp(), width=0.4, label="with doubt")
-right.bar(support + 0.2, certain.log_prob(support).exp(), width=0.4, label="without")
+right.bar(places - 0.2, ahead.log_prob(support).exp().numpy(), width=0.4, label="with doubt")
+right.bar(places + 0.2, certain.log_prob(support).exp().numpy(), width=0.4, label="without")
 right.set(xlabel="sixes in 20 throws", title="what comes next")
 right.legend()
 

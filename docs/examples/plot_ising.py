@@ -106,6 +106,6 @@ panels = {
 }
 figure, axes = plt.subplots(3, 1, figsize=(6, 4.2))
 for panel, (name, beliefs) in zip(axes, panels.items(), strict=True):
-    image = panel.imshow(beliefs.padded[:, 1].reshape(4, 20), vmin=0, vmax=1, cmap="RdBu")
+    image = panel.imshow(beliefs.padded[:, 1].reshape(4, 20).numpy(), vmin=0, vmax=1, cmap="RdBu")
     panel.set(title=name, xticks=[], yticks=[])
 figure.colorbar(image, ax=axes, label="probability of +1")

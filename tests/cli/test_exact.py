@@ -46,12 +46,33 @@ def test_the_commands_by_ppca(call: Call, gaps: Path, tmp_path: Path) -> None:
     assert call("sample", run, "-n", 5, "--out", tmp_path / "d.npy", "--json").json["shape"] == [5, 4]
 
 
+def test_what_components_and_states_stand_for(call: Call, gaps: Path, tmp_path: Path) -> None:
+    x = np.concatenate([GAPS[:20], np.full((10, 4), np.nan), GAPS[50:80], GAPS[:40]]).reshape(-1, 20, 4)
+    x[0, 15:] = np.nan
+    np.save(tmp_path / "sequences.npy", x)
+    for model, data, shape in (("mixture", gaps, (150, 5)), ("hmm", tmp_path / "sequences.npy", (5, 20, 3))):
+        run = tmp_path / model
+        call("fit", data, "--model", model, "--epochs", 30, "--out", run, "--json")
+        call("encode", run, data, "--out", tmp_path / "z.npy", "--json")
+        call("decode", run, tmp_path / "z.npy", "--out", tmp_path / "x.npy", "--json")
+        call("reconstruct", run, data, "--out", tmp_path / "r.npy", "--json")
+        shares = np.load(tmp_path / "z.npy")
+        assert shares.shape == shape
+        expected = shares @ jn.load(run).means_
+        expected[~(shares.sum(-1) > 0.5)] = np.nan
+        np.testing.assert_allclose(np.load(tmp_path / "x.npy"), expected, rtol=1e-12)
+        np.testing.assert_allclose(np.load(tmp_path / "r.npy"), expected, rtol=1e-12)
+    assert np.isnan(expected[0, 15:]).all()
+    assert not np.isnan(expected[0, :15]).any()
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "picture"),
     [
         ("ppca", [], "Explained variance"),
         ("factor-analysis", ["latent_dim=1"], "Latents"),
         ("mixture", [], "Responsibilities"),
+        ("mixture", ["solver=em"], "Responsibilities"),
         ("hmm", [], "State paths"),
     ],
 )
@@ -65,6 +86,8 @@ def test_a_report_each(
     page = (run / "report.html").read_text(encoding="utf8")
     assert f"<h2>{picture}</h2>" in page
     assert "<svg" in page
+    assert ("the bars are" in page) == ("latent_dim=1" in settings)
+    assert ("is predictive" in page) == (model == "mixture" and not settings)
     assert "nan" not in page.split("</style>")[1]
     assert call("models", model, "--json").json[model]["options"]["epochs"]["description"]
 
@@ -115,7 +138,9 @@ def test_finished_runs_resume_to_themselves(call: Call, gaps: Path, tmp_path: Pa
 def test_faults(call: Call, gaps: Path, tmp_path: Path) -> None:
     assert "missing cells" in call("fit", gaps, "--model", "vae", "--out", tmp_path / "v").fault()
     call("fit", gaps, "--model", "mixture", "--out", tmp_path / "d", "--json")
-    assert "no latents" in call("reconstruct", tmp_path / "d", gaps, "--out", tmp_path / "r.npy").fault()
+    np.save(tmp_path / "z.npy", np.ones((3, 2)))
+    other = call("decode", tmp_path / "d", tmp_path / "z.npy", "--out", tmp_path / "r.npy").fault()
+    assert "responsibilities should have shape (n, 5)" in other
     assert (
         "did you mean" in call("fit", gaps, "--model", "ppca", "--set", "latentdim=2", "--out", "x").fault()
     )

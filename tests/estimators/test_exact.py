@@ -3,6 +3,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
@@ -132,6 +134,25 @@ def test_lectures_mixture_finds_three_centres() -> None:
     assert np.diff(mixture.lower_bounds_).min() > -1e-9
 
 
+def test_the_number_of_latents_is_chosen_where_cells_are_missing() -> None:
+    assert jn.PPCA("held-out", max_iter=20).fit(GAPS[:40]).transform(GAPS).shape[1] in (1, 2, 3)
+    with pytest.raises(DataError, match="'held-out'"):
+        jn.PPCA("laplace").fit(GAPS)
+
+
+@pytest.mark.parametrize("model", [jn.PPCA(2), jn.FactorAnalysis(2), jn.GaussianMixture(2)], ids=str)
+def test_squares_beyond_all_numbers(model: Any) -> None:
+    with pytest.raises(DataError, match="rescale"):
+        clone(model).fit(X * 1e200)
+
+
+def test_latents_have_names() -> None:
+    """set_output is there once the columns that come out have names."""
+    for model, name in ((jn.PPCA(2), "ppca"), (jn.FactorAnalysis(2), "factoranalysis")):
+        out = model.set_output(transform="polars").fit(X).transform(X)
+        assert list(out.columns) == list(model.get_feature_names_out()) == [f"{name}0", f"{name}1"]
+
+
 def test_sequences_in_a_list() -> None:
     hmm = jn.HiddenMarkovModel(2, random_state=0).fit([[0.1, 0.2, 5.1, 4.9], [5.0, 5.2], [0.3, 0.1, 0.0]])
     path = hmm.predict([[0.0, 0.1, 5.0, 5.1], [5.0]])
@@ -141,6 +162,40 @@ def test_sequences_in_a_list() -> None:
     assert hmm.transition_.shape == (2, 2)
     with pytest.raises(DataError, match="length 0"):
         hmm.fit([[1.0], []])
+
+
+def test_later_sequences_have_lengths_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    states = np.repeat([0, 1, 0, 1], 10)
+    x = (4 * states[:, None] + rng.normal(size=(40, 2)))[None]
+    hmm = jn.HiddenMarkovModel(2, random_state=0).fit(x)
+    assert hmm.covariances_ is not None
+    np.testing.assert_allclose(hmm.covariances_, np.broadcast_to(np.eye(2), (2, 2, 2)), atol=1.0)
+    # The chain goes one way in time, so what comes later doesn't change the density of what comes first.
+    short, long = x[:, :7], np.concatenate([x, x], 1)
+    for part in (short, long):
+        emission = np.stack(
+            [
+                multivariate_normal(m, c).logpdf(part[0])
+                for m, c in zip(hmm.means_, hmm.covariances_, strict=True)
+            ],
+            1,
+        )
+        log = np.log(hmm.start_) + emission[0]
+        for row in emission[1:]:
+            log = logsumexp(log[:, None] + np.log(hmm.transition_), axis=0) + row
+        value = pytest.approx(logsumexp(log), rel=1e-9)
+        assert hmm.score_samples(part)[0] == value
+        assert hmm.score_samples([part[0]])[0] == value
+        assert hmm.predict([part[0]]).shape == (1, part.shape[1])
+    with pytest.raises(DataError, match="shape"):
+        hmm.score_samples([x[0, :, :1]])
+    assert jn.HiddenMarkovModel(2, emissions="poisson").fit([[1, 0, 3], [2]]).covariances_ is None
+    symbols = jn.HiddenMarkovModel(2, emissions="categorical", symbols=5, random_state=0).fit(
+        [[0, 1, 1], [2]]
+    )
+    # None of it was seen: all that its probability has is what keeps it from zero.
+    assert -700 < symbols.score_samples([[4]])[0] < -20
 
 
 def test_one_long_sequence_is_enough() -> None:

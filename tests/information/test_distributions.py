@@ -7,6 +7,7 @@ from torch.distributions import (
     Bernoulli,
     Binomial,
     Categorical,
+    ContinuousBernoulli,
     Exponential,
     Gamma,
     Independent,
@@ -64,6 +65,32 @@ def test_closed_forms_have_no_error() -> None:
     assert float(divergence) == pytest.approx((0.5 * (4 + 1 - 1) - log(2)) / log(2), rel=1e-14)
     crossed = cross_entropy(normal(1.0, 2.0), normal(0.0, 1.0))
     assert float(crossed) == pytest.approx(0.5 * log(2 * torch.pi) + 0.5 * (4 + 1), rel=1e-14)
+
+
+def test_normals_with_and_without_covariances_have_a_closed_form() -> None:
+    root = torch.tensor([[1.0, 0.0], [0.5, 2.0]], dtype=torch.float64)
+    full = MultivariateNormal(torch.zeros(2, dtype=torch.float64), scale_tril=root)
+    mean, scale = (
+        torch.tensor([0.3, -1.0], dtype=torch.float64),
+        torch.tensor([1.5, 0.7], dtype=torch.float64),
+    )
+    cells = Independent(Normal(mean, scale), 1)
+    whole, log_dets = root @ root.T, 2 * float(root.diagonal().log().sum() - scale.log().sum())
+    expected = 0.5 * ((whole.diagonal() + mean**2) / scale**2).sum() - 1 - 0.5 * log_dets
+    found = kl(full, cells)
+    assert float(found) == pytest.approx(float(expected), rel=1e-12)
+    assert found.samples == 0
+    back = 0.5 * (
+        (torch.linalg.inv(whole).diagonal() * scale**2).sum() + mean @ torch.linalg.solve(whole, mean)
+    )
+    assert float(kl(cells, full)) == pytest.approx(float(back - 1 + 0.5 * log_dets), rel=1e-12)
+    assert cross_entropy(full, cells).samples == 0
+
+
+def test_an_interval_that_q_covers_to_its_ends_costs_finitely_much() -> None:
+    q = ContinuousBernoulli(number(0.7))
+    logs, _ = integrate.quad(lambda x: float(q.log_prob(number(x))), 0, 1)
+    assert_near(kl(Uniform(number(0.0), number(1.0)), q), -logs)
 
 
 def test_outcomes_that_can_be_listed_are_summed() -> None:

@@ -9,6 +9,7 @@ from sklearn.feature_selection import mutual_info_regression
 
 from jensen.errors import ConfigError, DataError, JensenError, ShapeError
 from jensen.information import entropy_from_samples, kl_from_samples, mutual_information_from_samples
+from jensen.information.neighbours import _check
 
 
 def rng() -> np.random.Generator:
@@ -135,7 +136,8 @@ def test_bits_are_nats_over_log_two() -> None:
         (lambda: entropy_from_samples([1.0, inf, 3.0], k=1), DataError, "isn't finite"),
         (lambda: entropy_from_samples([1.0, 2.0]), ShapeError, "at least 4"),
         (lambda: entropy_from_samples(np.zeros((4, 2, 2))), ShapeError, "points as rows"),
-        (lambda: entropy_from_samples([1.0, 2.0], k=0), ConfigError, "at least 1"),
+        (lambda: entropy_from_samples([1.0, 2.0], k=0), ConfigError, "got 0"),
+        (lambda: _check(1.5), ConfigError, "got 1.5"),
         (lambda: kl_from_samples(np.zeros((9, 2)), np.zeros((9, 3))), ShapeError, "2 columns and y has 3"),
         (lambda: mutual_information_from_samples(range(9), range(8)), ShapeError, "come in pairs"),
         (lambda: mutual_information_from_samples([1.0], [2.0], method="ksg"), ConfigError, "did you mean"),

@@ -135,6 +135,7 @@ def test_leading_axes_are_a_batch() -> None:
     ("call", "error", "message"),
     [
         (lambda: entropy([0.5, -0.5, 1.0]), DataError, "negative number -0.5"),
+        (lambda: entropy(["a", "b"]), DataError, "table should hold numbers"),
         (lambda: entropy([0.5, 0.4]), DataError, "sums to 0.9"),
         (lambda: entropy([float("nan"), 1.0]), DataError, "isn't finite"),
         (lambda: entropy([]), ShapeError, "at least 1 axes"),

@@ -13,6 +13,7 @@ from scipy.special import betaln
 from jensen.errors import ConfigError, DataError, JensenError, ShapeError, SupportError
 from jensen.information import entropy
 from jensen.models import Coin, Conjugate, Die, NormalMean, NormalMeanPrecision, PoissonRate
+from jensen.models.conjugate.checks import throws
 
 MODELS: dict[str, tuple[Conjugate, Callable[[np.random.Generator, int], np.ndarray]]] = {
     "coin": (Coin(0.5, 2.0), lambda rng, n: rng.integers(0, 2, n)),
@@ -136,7 +137,7 @@ def test_models_are_values_and_batches_go_side_by_side() -> None:
     normals = NormalMeanPrecision([0.0, 1.0], 1.0, 1.0, 1.0)
     assert normals.update(np.zeros((3, 2))).mean.tolist() == [0, 0.25]
     with pytest.raises(AttributeError):
-        coins.heads = torch.ones(2)  # type: ignore[misc]
+        coins.heads = torch.ones(2)
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -184,8 +185,16 @@ def test_data_tell_of_the_bias() -> None:
         (lambda: Die.fair(6).update([-1]), SupportError, "wanted 0, 1, 2"),
         (lambda: PoissonRate(1.0, 1.0).log_evidence([1.5]), SupportError, "is 1.5"),
         (lambda: NormalMean(0.0, 1.0, 1.0).log_evidence([float("nan")]), DataError, "isn't finite"),
-        (lambda: Coin().predictive_count(-1), ConfigError, "negative"),
-        (lambda: Die.fair(2).predictive_counts(-1), ConfigError, "negative"),
+        (lambda: Coin().predictive_count(-1), ConfigError, "number of throws .* got n=-1"),
+        (lambda: throws(2.5), ConfigError, "got n=2.5"),
+        (lambda: Die.fair(2).predictive_counts(-1), ConfigError, "number of throws"),
+        (
+            lambda: Coin([1.0, 2.0], [1.0, 2.0, 3.0]),
+            ShapeError,
+            r"heads \(2,\), tails \(3,\) don't broadcast",
+        ),
+        (lambda: Coin("fair"), DataError, "heads should be numbers, got 'fair'"),
+        (lambda: Coin().update(["heads"]), DataError, "observations should be numbers"),
     ],
 )
 def test_bad_numbers_are_named(call, error: type[JensenError], message: str) -> None:

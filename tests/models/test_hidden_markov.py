@@ -1,10 +1,12 @@
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from jensen.errors import DataError, ShapeError
+from jensen.errors import DataError, ShapeError, SupportError
 from jensen.models.families import (
     CategoricalSymbol,
     Family,
@@ -13,7 +15,7 @@ from jensen.models.families import (
     NormalWishart,
     PoissonCells,
 )
-from jensen.models.forward_backward import _in_logarithms, _scaled, forward_backward, viterbi
+from jensen.models.forward_backward import Smoothed, _in_logarithms, _scaled, forward_backward, viterbi
 from jensen.models.hidden_markov import HiddenMarkov, fit_hidden_markov
 from jensen.models.sequences import Sequences, padded
 
@@ -41,9 +43,9 @@ def paths(i: int) -> list[tuple[tuple[int, ...], float]]:
 
 
 @pytest.mark.parametrize("method", [_scaled, _in_logarithms])
-def test_smoothing_by_enumeration_of_all_paths(method: object) -> None:
+def test_smoothing_by_enumeration_of_all_paths(method: Callable[..., Smoothed]) -> None:
     mask = torch.arange(T)[:, None] < LENGTHS
-    found = method(START, TRANSITION, EMISSION, mask)  # type: ignore[operator]
+    found = method(START, TRANSITION, EMISSION, mask)
     states, transitions = torch.zeros(T, 4, K).double(), torch.zeros(K, K).double()
     for i in range(4):
         logs = np.array([score for _, score in paths(i)])
@@ -91,11 +93,11 @@ def made(seed: int = 0, n: int = 30) -> np.ndarray:
 
 
 def fitted(
-    family: Family, x: np.ndarray, concentration: float | None = None, **options: object
+    family: Family, x: np.ndarray, concentration: float | None = None, **options: Any
 ) -> tuple[HiddenMarkov, list[float]]:
     model = HiddenMarkov(family, 2, x.shape[1:], concentration)
     settings = {"tolerance": 1e-7, **options}
-    steps = fit_hidden_markov(model, Sequences(x), torch.Generator().manual_seed(0), **settings)  # type: ignore[arg-type]
+    steps = fit_hidden_markov(model, Sequences(x), torch.Generator().manual_seed(0), **settings)
     return model, [step.bound * len(x) for step in steps]
 
 
@@ -178,6 +180,18 @@ def test_single_cells_may_be_missing(family: Family, concentration: float | None
     assert not np.isnan(filled[seen.any(2)]).any()
 
 
+def test_a_missing_symbol_becomes_the_most_probable_one() -> None:
+    """0 and 2 in turn: the mean of what a gap may hold, 1, is a symbol that never comes."""
+    x = np.tile([0.0, 2.0], (4, 6))
+    x[0, 5], x[1, 6] = np.nan, np.nan
+    model, _ = fitted(CategoricalSymbol(3), x)
+    filled = model.impute(torch.from_numpy(x))
+    assert bool((filled == torch.tensor([0.0, 2.0]).double().repeat(4, 6)).all())
+    assert bool((model.expected(model.states(torch.from_numpy(x))) == filled).all())
+    with pytest.raises(ShapeError, match=r"\(n, T, 2\)"):
+        model.expected(torch.zeros(1, 4, 3))
+
+
 def test_draws_and_paths_have_their_shapes() -> None:
     x = made()
     model, _ = fitted(NormalFull(2), x)
@@ -198,6 +212,9 @@ def test_bad_sequences() -> None:
     model, _ = fitted(NormalFull(2), made())
     with pytest.raises(ShapeError, match="sequences"):
         model.log_prob(torch.zeros(2, 5, dtype=torch.float64))
+    symbols = HiddenMarkov(CategoricalSymbol(3), 2, (4,))
+    with pytest.raises(SupportError, match=r"symbol 3; .* on 0\.\.2"):
+        symbols.log_prob(torch.tensor([[0.0, 1.0, 3.0, torch.nan]], dtype=torch.float64))
 
 
 def test_sequences_of_length_one() -> None:

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from itertools import product
 from math import lgamma, log, pi
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from jensen.models.families import (
     Sticks,
     Uniform,
     UnitNormal,
+    WeightFamily,
     Weights,
 )
 from jensen.models.mixture import Mixture
@@ -33,7 +35,7 @@ from jensen.models.rows import Rows
 IRIS = load_iris().data
 BINARY = (IRIS.mean(0) < IRIS).astype(float)
 
-FAMILIES: dict[str, tuple[Callable[[int], Family], object, np.ndarray]] = {
+FAMILIES: dict[str, tuple[Callable[[int], Family], WeightFamily, np.ndarray]] = {
     "full": (NormalFull, Weights(), IRIS),
     "tied": (lambda d: NormalFull(d, "tied"), Weights(), IRIS),
     "diag": (NormalCells, Weights(), IRIS),
@@ -51,12 +53,12 @@ FAMILIES: dict[str, tuple[Callable[[int], Family], object, np.ndarray]] = {
 
 
 def fitted(
-    name: str, x: np.ndarray | None = None, k: int = 3, seed: int = 0, **options: object
+    name: str, x: np.ndarray | None = None, k: int = 3, seed: int = 0, **options: Any
 ) -> tuple[Mixture, list[float]]:
     family, weights, data = FAMILIES[name]
     x = data if x is None else x
-    mixture = Mixture(family(x.shape[1]), weights, k, x.shape[1:])  # type: ignore[arg-type]
-    settings = Settings(**{"restarts": 2, "tolerance": 1e-8, "iterations": 300, **options})  # type: ignore[arg-type]
+    mixture = Mixture(family(x.shape[1]), weights, k, x.shape[1:])
+    settings = Settings(**{"restarts": 2, "tolerance": 1e-8, "iterations": 300, **options})
     steps = list(climb(mixture, Rows(x), settings, torch.Generator().manual_seed(seed)))
     return mixture, [step.bound * len(x) for step in steps]
 
@@ -118,9 +120,9 @@ def test_of_many_data_the_best_start_is_chosen_on_a_part(monkeypatch: pytest.Mon
     whole = fitted("normal-wishart", x, k=4)[1][-1]
     start, seen = mixture_solver._start, []
 
-    def starts(mixture: Mixture, rows: Rows, *rest: object) -> torch.Tensor:
+    def starts(mixture: Mixture, rows: Rows, *rest: Any) -> torch.Tensor:
         """All but the second have equal components, which nothing tells apart later."""
-        found = start(mixture, rows, *rest)  # type: ignore[arg-type]
+        found = start(mixture, rows, *rest)
         seen.append(len(rows))
         equal = found.mean(1, keepdim=True).expand_as(found).clone()
         equal[1:2] = found[1:2]

@@ -1,6 +1,7 @@
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from jensen.models import ppca
 from jensen.models.factor_analysis import factor_analysis
 from jensen.models.linear_gaussian import LinearGaussian
 from jensen.models.linear_gaussian_em import SMALLEST_NOISE, em
+from jensen.models.progress import Iteration
 from jensen.models.quasi_newton import descend
 from jensen.models.rows import Rows
 
@@ -24,10 +26,17 @@ GAPS = np.where(RNG.random(X.shape) < 0.3, np.nan, X)
 GAPS[3] = np.nan
 
 
-def solved(solver: object = ppca.eigh, x: np.ndarray = X, m: int = 2, **options: object) -> LinearGaussian:
-    model = LinearGaussian(m, x.shape[1:])
+def solved(
+    solver: Callable[..., Iterator[Iteration]] = ppca.eigh,
+    x: np.ndarray = X,
+    m: int = 2,
+    *,
+    shared: bool = True,
+    **options: Any,
+) -> LinearGaussian:
+    model = LinearGaussian(m, x.shape[1:], shared_noise=shared)
     torch.manual_seed(0)
-    for _ in solver(model, Rows(x), **options):  # type: ignore[operator]
+    for _ in solver(model, Rows(x), **options):
         pass
     return model
 
@@ -170,12 +179,47 @@ def test_an_array_on_disk_is_read_in_chunks(tmp_path: Path) -> None:
     torch.testing.assert_close(solved(x=on_disk).covariance(), solved().covariance(), rtol=0, atol=0)
 
 
+def test_factors_follow_the_columns_units() -> None:
+    """In another unit the loadings are others by it, and the likelihood by its logarithm."""
+    unit = np.array([1.0, 1e6, 1e-6, 1.0, 1e3, 1.0])
+    plain, scaled = (solved(ppca.gradient, x, m=2, shared=False) for x in (X, X * unit))
+    wanted = plain.log_prob(torch.from_numpy(X)).numpy() - np.log(unit).sum()
+    np.testing.assert_allclose(scaled.log_prob(torch.from_numpy(X * unit)).numpy(), wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("shared", [True, False])
+def test_more_latents_than_the_data_have_dimensions(gaps: bool, shared: bool) -> None:
+    """The likelihood grows until the noise is at its floor, 10^-10 of the data's: W W^T is 10^10 times as large."""
+    x = X[:4].copy()
+    if gaps:
+        x[0, 0] = np.nan
+    model = LinearGaussian(5, (6,), shared_noise=shared)
+    torch.manual_seed(1)
+    steps = list(em(model, Rows(x)))
+    bounds = np.array([step.bound for step in steps])
+    # What is left is of the rounding of numbers that are 10^10 as large.
+    assert np.diff(bounds).min() > -1e-3
+    assert "lowest value" in steps[-1].note
+    assert float(model.log_prob(torch.from_numpy(x)).mean()) == pytest.approx(bounds[-1], abs=1e-3)
+
+
 def test_number_of_latents() -> None:
     found = ppca.spectrum(Rows(X))
     ours = [ppca.laplace_evidence(found, m) for m in range(1, 6)]
     theirs = [_assess_dimension(found.values.numpy(), m, len(X)) for m in range(1, 6)]
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
     assert ppca.choose_by_evidence(found) == ppca.choose_by_held_out(Rows(X)) == 3
+
+
+def test_the_number_of_latents_is_chosen_with_gaps_too() -> None:
+    gaps = X[:40, :5].copy()
+    gaps[::4, 0] = gaps[1::5, 4] = np.nan
+    assert ppca.choose_by_held_out(Rows(gaps)) == 3
+    # Two latents take all variance there is: such a fit says nothing, however likely it makes the data.
+    flat = X[:20, :1] * [1.0, 2.0, 3.0, 4.0] + X[:20, 1:2] * [1.0, 0.0, 2.0, -1.0]
+    flat[0, 0] = np.nan
+    assert ppca.choose_by_held_out(Rows(flat)) == 1
 
 
 def test_factor_analysis_is_stationary_and_finds_the_noise() -> None:

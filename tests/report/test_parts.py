@@ -1,9 +1,11 @@
 import shlex
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from jensen.data import Schema, Stored, from_array, known, load, read, stored, take
 from jensen.recipes import RECIPES
@@ -48,8 +50,8 @@ def test_exact_keeps_every_digit() -> None:
 
 
 def test_digits_of_ticks_survive_that_paths_are_rounded() -> None:
-    def paint(figure: object) -> None:
-        axes = figure.subplots()  # pyright: ignore
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
         axes.plot([0, 1], [0.0001, 0.0004])
         axes.set_yticks([0.0001, 0.0004])
 
@@ -73,8 +75,8 @@ def test_digits_of_ticks_survive_that_paths_are_rounded() -> None:
         ((2, 3), "real", None, None),
     ],
 )
-def test_which_data_are_images(shape: tuple[int, ...], kind: str, columns: object, expected: object) -> None:
-    form = form_of(Schema(shape, kind, columns), np.zeros((2, int(np.prod(shape)))))  # pyright: ignore
+def test_which_data_are_images(shape: tuple[int, ...], kind: Any, columns: Any, expected: object) -> None:
+    form = form_of(Schema(shape, kind, columns), np.zeros((2, int(np.prod(shape)))))
     assert (form and (form.height, form.width, form.channels, form.guessed)) == expected
 
 

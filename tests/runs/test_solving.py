@@ -117,7 +117,8 @@ def test_data_on_disk_are_fitted_to_the_same_numbers(on_disk: Stored, name: str)
 
 
 def test_minibatches_from_disk_climb_to_the_same_bound(on_disk: Stored) -> None:
-    options = {"components": 2, "batch_size": 32, "restarts": 2}
+    # Without clusters there are many maxima: with one start both climb the same one.
+    options = {"components": 2, "batch_size": 32, "restarts": 1}
     best = fit(on_disk, "mixture", options).history[-1]["train"]["elbo"]
     found = fit(on_disk, "mixture", {**options, "solver": "stochastic", "epochs": 100})
     assert best - 0.05 < found.history[-1]["train"]["elbo"] < best + 0.02

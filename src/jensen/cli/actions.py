@@ -218,16 +218,19 @@ def encode(
     device: str,
     as_json: bool,
 ) -> None:
-    """Writes the posterior means of data."""
+    """Writes the posterior means of data, or the probabilities of their components or states."""
     run, dataset = _open(folder, data, target, device, stream)
     _write(out, (_codes(run.model, x) for x in prepared(run, dataset, seed)), len(dataset), as_json)
 
 
 def decode(folder: Path, latents: Path, out: Path, *, seed: int, device: str, as_json: bool) -> None:
-    """Writes the expected data of latents."""
+    """Writes the expected data of latents, or of probabilities of components or states."""
     run = _density(folder, device)
-    _needs(run, "decode", "latents that are numbers")
-    z = torch.as_tensor(read(latents).x).to(run.device, next(run.model.parameters()).dtype)
+    exact = RECIPES[run.recipe].solve is not None
+    z = torch.as_tensor(read(latents, exact=exact).x).to(run.device, next(run.model.parameters()).dtype)
+    if hasattr(run.model, "expected"):
+        _write(out, [run.model.expected(z)], len(z), as_json, columns=run.schema.columns)
+        return
     if z.ndim != 2 or z.shape[1] != run.config.latent_dim:
         raise ShapeError(
             f"{latents} should hold latents of shape (n, {run.config.latent_dim}), got {tuple(z.shape)}; "
@@ -285,10 +288,13 @@ def reconstruct(
     device: str,
     as_json: bool,
 ) -> None:
-    """Writes what comes back of data from their posterior means."""
+    """Writes what comes back of data from what ``encode`` makes of them."""
     run, dataset = _open(folder, data, target, device, stream)
-    _needs(run, "decode", "latents that are numbers")
-    returned = (evaluation.reconstructions(run.model, x) for x in prepared(run, dataset, seed))
+    model = run.model
+    if hasattr(model, "expected"):
+        returned = (model.expected(_codes(model, x)) for x in prepared(run, dataset, seed))
+    else:
+        returned = (evaluation.reconstructions(model, x) for x in prepared(run, dataset, seed))
     _write(out, returned, len(dataset), as_json, columns=run.schema.columns)
 
 

@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_array
 
 from jensen.estimators.fitted import ExactEstimator
 from jensen.models.sequences import padded
@@ -23,6 +24,7 @@ class HiddenMarkovModel(ExactEstimator):
         solver: "em" (maximum likelihood) or "vb" (variational Bayes).
         emissions: "normal", "categorical", "poisson", "bernoulli"; "auto" chooses from the data.
         covariance_type: Of normal emissions: "full", "diag", "spherical", "tied" (with "em" only).
+        symbols: Of categorical emissions, 0, 1, ...; None: as many as were seen.
         concentration: Of the Dirichlet priors with "vb".
         n_init: Starts; the best after a tenth of the passes is kept.
         max_iter: Passes over the data at most.
@@ -33,6 +35,7 @@ class HiddenMarkovModel(ExactEstimator):
         start_: Probabilities of the first state, (K,).
         transition_: From row to column, (K, K).
         means_: Of the emissions, (K, D).
+        covariances_: Of normal emissions (with "vb" of their predictive densities), (K, D, D); None of others.
         lower_bound_: Log-likelihood of all training data in nats; with "vb" the bound on their log evidence.
         lower_bounds_: Its history.
         note_: What the answer has to be read with, such as a variance at its lowest value; else empty.
@@ -51,6 +54,7 @@ class HiddenMarkovModel(ExactEstimator):
     start_: Array
     transition_: Array
     means_: Array
+    covariances_: Array | None
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class HiddenMarkovModel(ExactEstimator):
         *,
         emissions: str = "auto",
         covariance_type: str = "full",
+        symbols: int | None = None,
         concentration: float = 1.0,
         n_init: int = 1,
         max_iter: int = 200,
@@ -69,6 +74,7 @@ class HiddenMarkovModel(ExactEstimator):
         self.solver = solver
         self.emissions = emissions
         self.covariance_type = covariance_type
+        self.symbols = symbols
         self.concentration = concentration
         self.n_init = n_init
         self.max_iter = max_iter
@@ -80,7 +86,8 @@ class HiddenMarkovModel(ExactEstimator):
 
         Args:
             X: Sequences: an array (n, T), or (n, T, D) for D numbers at a time, NaN behind a sequence's end and where
-                a cell is missing; or a list of arrays of unequal length.
+                a cell is missing; or a list of arrays of unequal length. Later sequences in a list, or in an array
+                (n, T, D), may be longer or shorter than those of the fit.
             y: Ignored.
 
         Returns:
@@ -101,21 +108,24 @@ class HiddenMarkovModel(ExactEstimator):
         return self.run_model.states(self._prepare(X)).numpy()
 
     def _check(self, X: Any, *, reset: bool) -> Array:
-        given = X
+        given, free = X, getattr(X, "ndim", 0) == 3
         if isinstance(X, list | tuple):
             parts = [np.asarray(part) for part in cast("list[Any]", X)]
-            ragged = len({part.shape for part in parts}) > 1 or any(part.size == 0 for part in parts)
-            if not parts or (ragged and all(part.ndim > 0 for part in parts)):
-                given = padded(parts)
-                if not reset and given.shape[1] < self.n_features_in_:
-                    shape = (len(given), self.n_features_in_ - given.shape[1], *given.shape[2:])
-                    given = np.concatenate([given, np.full(shape, np.nan)], 1)
-        return super()._check(given, reset=reset)
+            if all(part.ndim > 0 for part in parts):
+                given, free = padded(parts), True
+        if reset or not free:
+            return super()._check(given, reset=reset)
+        # Sequences of their own length; the cells at a time are compared with those of the fit later.
+        checked = cast(Any, check_array)(given, dtype="numeric", allow_nd=True, ensure_all_finite="allow-nan")
+        return cast(Array, checked)
 
     def _adopt(self, run: Run) -> "HiddenMarkovModel":
         super()._adopt(run)
         model = run.model
         self.start_ = model.start.numpy().copy()
         self.transition_ = model.transition.numpy().copy()
-        self.means_ = model.emissions.predictive(model.statistics.data).mean.numpy().copy()
+        predictive = model.emissions.predictive(model.statistics.data)
+        self.means_ = predictive.mean.numpy().copy()
+        normal = run.config.emissions == "normal"
+        self.covariances_ = predictive.covariance.numpy().copy() if normal else None
         return self

@@ -5,7 +5,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch.distributions import MultivariateNormal
 
@@ -16,7 +16,7 @@ from jensen.runs import Run
 Array = NDArray[Any]
 
 
-class _Linear(TransformerMixin, ExactEstimator):
+class _Linear(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ExactEstimator):
     """What probabilistic PCA and factor analysis share."""
 
     mean_: Array
@@ -28,7 +28,7 @@ class _Linear(TransformerMixin, ExactEstimator):
         """The data as M numbers each: posterior means E[z|x] given the observed cells, (n, M)."""
         return self.run_model.posterior_mean(self._prepare(X)).numpy()
 
-    def inverse_transform(self, Z: Any) -> Array:  # noqa: N803 scikit-learn's name
+    def inverse_transform(self, Z: Any) -> Array:
         """The expected data W z + mu of latents (n, M), (n, ...).
 
         Raises:
@@ -50,6 +50,11 @@ class _Linear(TransformerMixin, ExactEstimator):
         """The exact posterior p(z|x) of each datum given its observed cells, normal of batch shape (n,)."""
         return self.run_model.encode(self._prepare(X))
 
+    @property
+    def _n_features_out(self) -> int:
+        """Number of latents, by which scikit-learn names them."""
+        return self.run_model.latent_dim
+
     def get_covariance(self) -> Array:
         """The model's covariance W W^T + noise, (D, D)."""
         return self.run_model.covariance().numpy()
@@ -65,7 +70,8 @@ class PPCA(_Linear):
     maximum likelihood has it; scikit-learn's PCA divides by N - 1). Cells that are NaN are integrated out.
 
     Args:
-        n_components: Number of latents M, less than the number of cells; "laplace" or "held-out" choose it.
+        n_components: Number of latents M, less than the number of cells; "laplace" (of complete data) or
+            "held-out" choose it.
         solver: "eigh" (closed form), "em", "gradient"; "auto": closed form, EM where cells are missing.
         max_iter: Iterations at most.
         tol: Gain in nats a datum and cell at which EM stops.

@@ -140,7 +140,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         x = self._prepare(X)
         return posterior_means(self._exact_model, x).cpu().numpy()
 
-    def inverse_transform(self, Z: Any) -> Array:  # noqa: N803 scikit-learn's name
+    def inverse_transform(self, Z: Any) -> Array:
         """The expected data E[x|z] for latents (n, latent_dim), (n, ...).
 
         Raises:

@@ -5,7 +5,16 @@ from math import log, sqrt
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal, constraints, kl_divergence
+from torch.distributions import (
+    ContinuousBernoulli,
+    Distribution,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    Uniform,
+    constraints,
+    kl_divergence,
+)
 
 from jensen.errors import ConfigError, ShapeError
 from jensen.information.estimate import Estimate
@@ -74,7 +83,7 @@ def cross_entropy(p: Distribution, q: Distribution, samples: int, seed: int | No
     """E_p[-log q]."""
     p, q = comparable(p, q)
     try:
-        return exact(p.entropy() + kl_divergence(p, q))
+        return exact(p.entropy() + _closed_kl(p, q))
     except NotImplementedError:
         return expectation(p, lambda x: -log_prob(q, x), samples, seed)
 
@@ -83,9 +92,35 @@ def kl(p: Distribution, q: Distribution, samples: int, seed: int | None) -> Esti
     """KL(p || q)."""
     p, q = comparable(p, q)
     try:
-        return exact(kl_divergence(p, q))
+        return exact(_closed_kl(p, q))
     except NotImplementedError:
         return expectation(p, lambda x: _difference(log_prob(p, x), log_prob(q, x)), samples, seed)
+
+
+def _closed_kl(p: Distribution, q: Distribution) -> Tensor:
+    """In closed form.
+
+    Raises:
+        NotImplementedError: If none is known.
+    """
+    if isinstance(p, Uniform) and isinstance(q, ContinuousBernoulli):
+        # torch takes ends that coincide for ends that lie outside.
+        raise NotImplementedError
+    try:
+        return kl_divergence(p, q)
+    except NotImplementedError:
+        # torch knows normals with independent cells, and those with dependent ones, but no pair of the two.
+        wide = [_with_covariance(one) for one in (p, q)]
+        if wide == [p, q]:
+            raise
+        return kl_divergence(*wide)
+
+
+def _with_covariance(p: Distribution) -> Distribution:
+    """Independent normal cells as a normal vector; anything else as it is."""
+    if not isinstance(p, Independent) or not isinstance(p.base_dist, Normal) or len(p.event_shape) != 1:
+        return p
+    return MultivariateNormal(p.base_dist.loc, scale_tril=torch.diag_embed(p.base_dist.scale))
 
 
 def jensen_shannon(p: Distribution, q: Distribution, samples: int, seed: int | None) -> Estimate:

@@ -171,9 +171,9 @@ def mutual_information_from_samples(
     return _average(terms, unit)
 
 
-def _check(k: int) -> None:
-    if k < 1:
-        raise ConfigError(f"k is a number of neighbours, at least 1; got {k}")
+def _check(k: int | float) -> None:
+    if k < 1 or k != int(k):
+        raise ConfigError(f"k is a number of neighbours, 1, 2, ...; got {k}")
 
 
 def _points(x: ArrayLike | Tensor, name: str, least: int) -> Floats:

@@ -27,9 +27,12 @@ def checked(table: ArrayLike | Tensor, axes: int = 1, name: str = "table") -> Fl
 
     Raises:
         ShapeError: If there are too few axes or no cells.
-        DataError: If a number is negative or not finite, or the sums aren't one.
+        DataError: If something isn't a number, is negative or not finite, or the sums aren't one.
     """
-    p = torch.as_tensor(table, dtype=torch.float64)
+    try:
+        p = torch.as_tensor(table, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the {name} should hold numbers, got {table!r:.60} ({error})") from None
     if p.ndim < axes or p.numel() == 0:
         raise ShapeError(
             f"the {name} has shape {tuple(p.shape)}; wanted at least {axes} axes and one cell. "

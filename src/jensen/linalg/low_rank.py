@@ -53,6 +53,16 @@ class LowRankPlusDiagonal:
         return torch.linalg.cholesky(inner + torch.eye(m, dtype=inner.dtype, device=inner.device))
 
     @cached_property
+    def half_inverse(self) -> Float[Tensor, "b m m"]:
+        """Inverse of that factor, (B, M, M).
+
+        Where W is far larger than d, products with C^-1 lose the digits of what W leaves out. One with this and then
+        one with its transpose keep them: what is rounded stays small in the measure of C.
+        """
+        eye = torch.eye(self.factor.shape[1], dtype=self.factor.dtype, device=self.factor.device)
+        return torch.linalg.solve_triangular(self.cholesky, eye.expand_as(self.cholesky), upper=False)
+
+    @cached_property
     def inner_inverse(self) -> Float[Tensor, "b m m"]:
         """C^-1 for each pattern: the posterior covariance of the latents, (B, M, M)."""
         return torch.cholesky_inverse(self.cholesky)
@@ -77,8 +87,9 @@ class LowRankPlusDiagonal:
         """
         scaled = (x / self.diagonal) @ self.factor
         if len(self.mask) == 1 or pattern is None:
-            return scaled @ self.inner_inverse[0]
-        return (self.inner_inverse[pattern] @ scaled[..., None])[..., 0]
+            return scaled @ self.half_inverse[0].T @ self.half_inverse[0]
+        half = self.half_inverse[pattern]
+        return (half.mT @ (half @ scaled[..., None]))[..., 0]
 
     def quadratic(
         self, x: Float[Tensor, "n d"], pattern: Tensor | None = None

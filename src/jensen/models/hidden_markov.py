@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from jensen.errors import ShapeError
+from jensen.errors import ShapeError, SupportError
 from jensen.models.families import CategoricalSymbol, Dirichlet, Family, Weights, scored
 from jensen.models.forward_backward import Smoothed, forward_backward, viterbi
 from jensen.models.progress import Iteration, floor_note
@@ -74,6 +74,10 @@ class HiddenMarkov(nn.Module):
         Args:
             x: Sequences (n, T) or (n, T, D); NaN behind their ends and where a cell is missing.
             observed: True where a cell was observed.
+
+        Raises:
+            ShapeError: If there are other cells at a time than the model has.
+            SupportError: If a symbol isn't one of the model's.
         """
         result = x.new_zeros(len(x), dtype=torch.float64)
         for batch, emission in self._emissions(x, observed):
@@ -103,7 +107,10 @@ class HiddenMarkov(nn.Module):
     def impute(
         self, x: Float[Tensor, "n *event"], observed: Bool[Tensor, "n *event"] | None = None
     ) -> Float[Tensor, "n *event"]:
-        """Sequences whose missing cells within them hold their conditional mean; behind their ends stays NaN."""
+        """Sequences whose missing cells within them hold their conditional mean; behind their ends stays NaN.
+
+        A missing symbol becomes the most probable one: there is no mean of symbols.
+        """
         if observed is not None:
             x = torch.where(observed, x, torch.nan)
         wide = x.reshape(len(x), x.shape[1], -1).double()
@@ -114,9 +121,35 @@ class HiddenMarkov(nn.Module):
         expected = self.emissions.predictive(self.statistics.data).conditional_mean(
             torch.where(seen, flat, 0.0), seen
         )
-        mean = (weights[..., None] * expected).sum(1)
+        mean = self._emitted(weights, expected)
         filled = torch.where(seen, flat, torch.where(inside, mean, torch.nan))
         return filled.reshape(x.shape)
+
+    def expected(self, shares: Float[Tensor, "n t k"]) -> Float[Tensor, "n t *cells"]:
+        """What probabilities of states stand for: the expected emission at each time; of symbols the most probable.
+
+        Args:
+            shares: As of ``states``, (n, T, K); zeros behind a sequence's end, where the result is NaN.
+
+        Raises:
+            ShapeError: If there is another number of states.
+        """
+        if shares.ndim != 3 or shares.shape[2] != self.count:
+            raise ShapeError(
+                f"probabilities of states should have shape (n, T, {self.count}), got {tuple(shares.shape)}"
+            )
+        weights = shares.reshape(-1, self.count).to(self.statistics.dtype)
+        means = self.emissions.predictive(self.statistics.data).mean
+        emitted = self._emitted(weights, means.expand(len(weights), -1, -1))
+        inside = weights.sum(1, keepdim=True) > 0.5
+        return torch.where(inside, emitted, torch.nan).reshape(*shares.shape[:2], *self.event_shape[1:])
+
+    def _emitted(self, weights: Tensor, means: Tensor) -> Tensor:
+        """Emissions (m, D) of states with weights (m, K) and means (m, K, D)."""
+        if isinstance(self.emissions, CategoricalSymbol):
+            found = weights @ self.emissions.probability(self.statistics.data)
+            return found.argmax(1, keepdim=True).to(weights.dtype)
+        return (weights[..., None] * means).sum(1)
 
     def sample(self, n: int, context: Tensor | None = None) -> Float[Tensor, "n *event"]:
         """New sequences of length T, (n, *event)."""
@@ -143,6 +176,14 @@ class HiddenMarkov(nn.Module):
             )
         if observed is not None:
             x = torch.where(observed, x, torch.nan)
+        if isinstance(self.emissions, CategoricalSymbol):
+            largest = int(x.nan_to_num(-1.0).max())
+            if largest >= self.emissions.symbols:
+                known = f"0..{self.emissions.symbols - 1}"
+                raise SupportError(
+                    f"the sequences hold the symbol {largest}; the model was fitted on {known}. "
+                    "Leave it out, or fit with symbols=..., which says how many there are"
+                )
         predictive = self.emissions.predictive(self.statistics.data)
         for batch in Sequences(x.cpu().numpy()).batches(self.count):
             d = batch.x.shape[2]

@@ -188,8 +188,8 @@ def covariance_log_prob(
     """Mean log-likelihood in nats a datum of data with that covariance (1/N), at their mean."""
     model = LowRankPlusDiagonal(factor, noise)
     scaled = factor / model.diagonal[:, None]
-    inner = scaled.T @ covariance @ scaled
-    trace = (covariance.diagonal() / model.diagonal).sum() - (model.inner_inverse[0] * inner).sum()
+    white = model.half_inverse[0] @ scaled.T
+    trace = (covariance.diagonal() / model.diagonal).sum() - ((white @ covariance) * white).sum()
     return -0.5 * float(len(covariance) * log(2 * pi) + model.log_det[0] + trace)
 
 
@@ -198,8 +198,9 @@ def _from_covariance(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """An iteration for complete data at their mean, from their covariance alone."""
     factor, mean, noise = parameters
-    inner = LowRankPlusDiagonal(factor, noise).inner_inverse[0]
-    beta = inner @ (factor / noise.expand(len(factor))[:, None]).T
+    model = LowRankPlusDiagonal(factor, noise)
+    inner, half = model.inner_inverse[0], model.half_inverse[0]
+    beta = half.T @ (half @ (factor / noise.expand(len(factor))[:, None]).T)
     cross = covariance @ beta.T
     second = inner + beta @ cross
     new = torch.linalg.solve(second, cross.T).T.contiguous()

@@ -96,6 +96,22 @@ class Mixture(nn.Module):
             filled[some] = torch.where(seen, rows, mean)
         return filled.reshape(x.shape)
 
+    def expected(self, shares: Float[Tensor, "n k"]) -> Float[Tensor, "n *event"]:
+        """What responsibilities stand for: the components' means, weighted by them, (n, *event).
+
+        Args:
+            shares: As of ``responsibilities``, (n, K).
+
+        Raises:
+            ShapeError: If there is another number of components.
+        """
+        if shares.ndim != 2 or shares.shape[1] != self.count:
+            raise ShapeError(
+                f"responsibilities should have shape (n, {self.count}), got {tuple(shares.shape)}"
+            )
+        means = self.predictive.mean
+        return (shares.to(means.dtype) @ means).reshape(len(shares), *self.event_shape)
+
     def sample(self, n: int, context: Tensor | None = None) -> Float[Tensor, "n *event"]:
         """New data (n, *event), components in a random order."""
         with torch.inference_mode():

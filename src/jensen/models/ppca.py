@@ -14,6 +14,7 @@ from torch import Tensor
 from jensen.errors import DataError
 from jensen.linalg import LowRankPlusDiagonal
 from jensen.models.factor_analysis import check_latent_dim
+from jensen.models.held_out import choose_with_gaps
 from jensen.models.linear_gaussian import LinearGaussian
 from jensen.models.linear_gaussian_em import (
     COVARIANCE_CELLS,
@@ -182,15 +183,18 @@ def gradient(
         raise DataError(f"fitting needs at least 2 data, got n_samples = {len(rows)}; add more")
     spread = columns(rows)
     start(model, spread)
-    unit = spread.variance.mean().sqrt()
+    # With one noise for all cells they share a unit, too; else each has its own, and it doesn't matter which.
+    each = positive(spread.variance)
+    unit = (each.mean().expand_as(each) if model.shared_noise else each).sqrt()
+    noise_unit = unit[0] if model.shared_noise else unit
     reduced = not spread.missing and rows.dim**2 <= COVARIANCE_CELLS
-    covariance = scatter(rows, spread.mean) / len(rows) / unit**2 if reduced else None
-    log_noise = (model.noise_variance.data / unit**2).log()
-    parts = [model.factor.data / unit, torch.zeros_like(spread.mean), log_noise]
-    floor = SMALLEST_NOISE * positive(spread.variance) / unit**2
+    covariance = scatter(rows, spread.mean) / len(rows) / (unit[:, None] * unit) if reduced else None
+    log_noise = (model.noise_variance.data / noise_unit**2).log()
+    parts = [model.factor.data / unit[:, None], torch.zeros_like(spread.mean), log_noise]
+    floor = SMALLEST_NOISE * each / unit**2
     lowest = [torch.full_like(part, -torch.inf) for part in parts[:2]]
     lowest.append((floor.mean() if model.shared_noise else floor).log())
-    constant = -float(spread.count.sum()) / len(rows) * float(unit.log())
+    constant = -float((spread.count * unit.log()).sum()) / len(rows)
 
     def unpack(flat: Any) -> list[Tensor]:
         split = torch.from_numpy(np.array(flat)).split([part.numel() for part in parts])
@@ -208,7 +212,7 @@ def gradient(
     steps = descend(loss, _flat(parts), lowest=_flat(lowest), iterations=iterations, tolerance=tolerance)
     for number, step in enumerate(steps, 1):
         factor, mean, log_noise = unpack(step.place)
-        model.set(factor * unit, spread.mean + mean * unit, log_noise.exp() * unit**2)
+        model.set(factor * unit[:, None], spread.mean + mean * unit, log_noise.exp() * noise_unit**2)
         last = step.done or number == iterations
         note = noise_note(model, floor * unit**2) if last else ""
         yield Iteration(number, constant - step.value, step.done, note)
@@ -289,10 +293,10 @@ def choose_by_held_out(rows: Rows, folds: int = 5) -> int:
     """The number of latents with the largest log-likelihood of data that were held out, in cross-validation.
 
     Rows are dealt out in turn, so shuffle data that are in an order. All numbers of latents come from one
-    eigendecomposition a fold.
+    eigendecomposition a fold; where cells are missing, see ``choose_with_gaps``.
 
     Args:
-        rows: Complete data.
+        rows: Data; NaN where a cell is missing.
         folds: Parts.
 
     Returns:
@@ -307,6 +311,8 @@ def choose_by_held_out(rows: Rows, folds: int = 5) -> int:
         raise DataError(f"choosing by held-out data needs at least 4 data, got n_samples = {n}")
     x, place = rows.whole, np.arange(n) % folds
     top = min(d - 1, n - -(-n // folds) - 2)
+    if columns(rows).missing:
+        return choose_with_gaps(rows, folds, max(1, top))
     scores = torch.zeros(max(1, top), dtype=torch.float64)
     for fold in range(folds):
         found = spectrum(Rows(x[place != fold]))

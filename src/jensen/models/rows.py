@@ -148,7 +148,7 @@ def columns(rows: Rows) -> Columns:
     """Mean and variance of each column in one pass, chunk by chunk.
 
     Raises:
-        DataError: If a column has no observed cell, or a cell is infinite.
+        DataError: If a column has no observed cell, or a cell is infinite or its square is.
     """
     count = torch.zeros(rows.dim, dtype=torch.float64)
     mean, scatter = torch.zeros_like(count), torch.zeros_like(count)
@@ -172,6 +172,8 @@ def columns(rows: Rows) -> Columns:
             f"column {empty[0]} (counted from 0) has no observed cell"
             f"{f', and {len(empty) - 1} more' if len(empty) > 1 else ''}; leave it out"
         )
+    if not bool(torch.isfinite(scatter).all()):
+        raise DataError("the data are so large that their squares leave float64; rescale them")
     return Columns(count, mean, scatter / count, missing)
 
 

@@ -160,6 +160,11 @@ def _linear_assemble(config: Any, schema: Schema, x: Array | None) -> LinearGaus
         rows = Rows(x)
         check_latent_dim(1, rows.dim)
         if latent_dim == "laplace":
+            if _gaps(x):
+                raise DataError(
+                    "the Laplace evidence is of complete data, and cells are missing; choose the number of latents by "
+                    "'held-out', or give it"
+                )
             latent_dim = ppca.choose_by_evidence(ppca.spectrum(rows))
         else:
             latent_dim = ppca.choose_by_held_out(rows)

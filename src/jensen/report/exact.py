@@ -148,24 +148,30 @@ def _variance(model: LinearGaussian) -> Markup:
 def _ellipses(model: LinearGaussian, x: torch.Tensor) -> Markup:
     q: Any = model.encode(x)
     means, covariances = q.mean.numpy(), q.covariance_matrix.numpy()
-    if means.shape[1] == 1:
+    alone = model.latent_dim == 1
+    if alone:
         means = np.concatenate([means, model.log_prob(x).numpy()[:, None]], 1)
-    labels = ("latent 0", "log p(x), nats" if model.latent_dim == 1 else "latent 1")
-    drawn_for = range(0, len(means), max(1, len(means) // 40)) if model.latent_dim > 1 else range(0)
+    labels = ("latent 0", "log p(x), nats" if alone else "latent 1")
+    drawn_for = range(0, len(means), max(1, len(means) // 40))
     angle = np.linspace(0, 2 * np.pi, 60)
     circle = np.stack([np.cos(angle), np.sin(angle)])
 
     def paint(drawn: "Figure") -> None:
         axes = drawn.subplots()
         axes.scatter(means[:, 0], means[:, 1], s=14, color=BLUE, alpha=0.7, linewidths=0)
-        for i in drawn_for:
+        if alone:
+            some = means[drawn_for.start :: drawn_for.step]
+            spread = np.sqrt(covariances[drawn_for.start :: drawn_for.step, 0, 0])
+            axes.errorbar(*some.T, xerr=spread, fmt="none", ecolor=ORANGE, elinewidth=0.8)
+        for i in () if alone else drawn_for:
             ring = np.linalg.cholesky(covariances[i, :2, :2]) @ circle
             axes.plot(means[i, 0] + ring[0], means[i, 1] + ring[1], color=ORANGE, linewidth=0.8)
         axes.set(xlabel=labels[0], ylabel=labels[1])
 
+    shape = "bars" if alone else "ellipses"
     return figure(
-        chart(paint, "posterior means with ellipses", width=760, height=520),
-        f"Posterior means of {len(means)} data; the ellipses are one standard deviation of the exact posterior of some "
+        chart(paint, f"posterior means with {shape}", width=760, height=520),
+        f"Posterior means of {len(means)} data; the {shape} are one standard deviation of the exact posterior of some "
         "of them. A datum with missing cells has a wider one.",
     )
 
@@ -221,6 +227,19 @@ def _paths(model: Any, x: torch.Tensor) -> Markup:
     return join(figure(join(names, drawn), "The most probable path of states (Viterbi)."), table(head, rows))
 
 
+def _meaning(run: Run) -> str:
+    """What log p(x) is here."""
+    solver = getattr(run.config, "solver", "")
+    if isinstance(run.model, Mixture) and solver != "em":
+        return (
+            "log p(x) is predictive: the parameters are integrated out, under what was found of them. Nothing is "
+            "sampled."
+        )
+    if run.recipe == "hmm" and solver == "vb":
+        return "log p(x) is that of the transitions' posterior means; nothing is sampled."
+    return "log p(x) is exact here: nothing is sampled, and there is no gap."
+
+
 def _numbers(run: Run, dataset: Dataset, x: torch.Tensor) -> Markup:
     known = run.evaluations[-1] if run.evaluations else {"data": dataset.name, **evaluate_exact(run.model, x)}
     names = {
@@ -237,7 +256,7 @@ def _numbers(run: Run, dataset: Dataset, x: torch.Tensor) -> Markup:
         if key in known
     ]
     options = [(tag("code", key), str(value)) for key, value in run.config.model_dump().items()]
-    exact = tag("p", "log p(x) is exact here: nothing is sampled, and there is no gap.", class_="meta")
+    exact = tag("p", _meaning(run), class_="meta")
     said = run.history[-1].get("note", "") if run.history else ""
     warning = tag("p", f"{said[0].upper()}{said[1:]}.", class_="note") if said else Markup("")
     head = ("option", "value")

@@ -41,12 +41,37 @@ def number(value: Numbers, name: str, *, positive: bool = True) -> Float[Tensor,
 
     Raises:
         ConfigError: If it isn't finite, or not above 0 where it has to be.
+        DataError: If it isn't a number.
     """
-    found = torch.as_tensor(value, dtype=torch.float64)
+    found = _float64(value, name)
     if not bool(torch.isfinite(found).all()) or (positive and not bool((found > 0).all())):
         wanted = "a finite number above 0" if positive else "a finite number"
         raise ConfigError(f"{name} has to be {wanted}; got {value}")
     return found
+
+
+def together(**given: Tensor) -> tuple[Tensor, ...]:
+    """Hyperparameters in one batch shape.
+
+    Raises:
+        ShapeError: If their shapes don't broadcast.
+    """
+    try:
+        return tuple(torch.broadcast_tensors(*given.values()))
+    except RuntimeError:
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in given.items())
+        raise ShapeError(f"the shapes of {shapes} don't broadcast; give numbers, or equal shapes") from None
+
+
+def throws(n: int | float) -> int:
+    """A number of throws.
+
+    Raises:
+        ConfigError: If it isn't a whole number, or negative.
+    """
+    if n < 0 or n != int(n):
+        raise ConfigError(f"the number of throws has to be 0, 1, 2, ...; got n={n}")
+    return int(n)
 
 
 def observations(x: Numbers, batch: torch.Size, support: str) -> Float[Tensor, "n *batch"]:
@@ -59,10 +84,10 @@ def observations(x: Numbers, batch: torch.Size, support: str) -> Float[Tensor, "
 
     Raises:
         ShapeError: If the axes are others.
-        DataError: If a number isn't finite.
+        DataError: If something isn't a finite number.
         SupportError: If one can't be.
     """
-    found = torch.as_tensor(x, dtype=torch.float64)
+    found = _float64(x, "the observations")
     if found.ndim == 0 or found.shape[1:] != batch:
         raise ShapeError(
             f"the observations have shape {tuple(found.shape)}; wanted (n, {', '.join(map(str, batch))}) "
@@ -79,6 +104,13 @@ def observations(x: Numbers, batch: torch.Size, support: str) -> Float[Tensor, "
         wanted = {"binary": "0 or 1", "counts": "0, 1, 2, ..."}[support]
         raise SupportError(f"an observation is {float(found[~allowed][0]):g}; wanted {wanted}")
     return found
+
+
+def _float64(value: Numbers, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} should be numbers, got {value!r:.60} ({error})") from None
 
 
 def summed(x: Tensor) -> tuple[int, Tensor, Tensor]:

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Beta
 
 from jensen.distributions import BetaBinomial
-from jensen.errors import ConfigError
-from jensen.models.conjugate.checks import Numbers, number, observations
+from jensen.models.conjugate.checks import Numbers, number, observations, throws, together
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,8 @@ class Coin:
 
     Raises:
         ConfigError: If one isn't above 0.
+        ShapeError: If the shapes don't broadcast.
+        DataError: If something isn't a number.
 
     Example:
         >>> coin = Coin().update([1, 1, 1, 0])
@@ -36,7 +37,7 @@ class Coin:
     tails: Float[Tensor, "*batch"]
 
     def __init__(self, heads: Numbers = 1.0, tails: Numbers = 1.0) -> None:
-        a, b = torch.broadcast_tensors(number(heads, "heads"), number(tails, "tails"))
+        a, b = together(heads=number(heads, "heads"), tails=number(tails, "tails"))
         object.__setattr__(self, "heads", a)
         object.__setattr__(self, "tails", b)
 
@@ -54,11 +55,9 @@ class Coin:
         """The number of heads in the next n throws.
 
         Raises:
-            ConfigError: If n is negative.
+            ConfigError: If n isn't 0, 1, 2, ...
         """
-        if n < 0:
-            raise ConfigError(f"the number of throws can't be negative; got n={n}")
-        return BetaBinomial(n, self.heads, self.tails)
+        return BetaBinomial(throws(n), self.heads, self.tails)
 
     def update(self, x: Numbers) -> "Coin":
         """The model after some throws.

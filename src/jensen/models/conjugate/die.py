@@ -9,7 +9,7 @@ from torch.distributions import Categorical, Dirichlet
 
 from jensen.distributions import DirichletMultinomial
 from jensen.errors import ConfigError, SupportError
-from jensen.models.conjugate.checks import Numbers, number, observations
+from jensen.models.conjugate.checks import Numbers, number, observations, throws
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Die:
 
     Raises:
         ConfigError: If a number isn't above 0, or there is no face.
+        DataError: If something isn't a number.
 
     Example:
         >>> die = Die.fair(6).update([5, 5, 5, 0])
@@ -69,11 +70,9 @@ class Die:
         """How often each face comes in the next n throws.
 
         Raises:
-            ConfigError: If n is negative.
+            ConfigError: If n isn't 0, 1, 2, ...
         """
-        if n < 0:
-            raise ConfigError(f"the number of throws can't be negative; got n={n}")
-        return DirichletMultinomial(n, self.concentration)
+        return DirichletMultinomial(throws(n), self.concentration)
 
     def update(self, x: Numbers) -> "Die":
         """The model after some throws.

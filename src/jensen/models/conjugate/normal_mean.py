@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 
-from jensen.models.conjugate.checks import Numbers, number, observations, summed
+from jensen.models.conjugate.checks import Numbers, number, observations, summed, together
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class NormalMean:
 
     Raises:
         ConfigError: If a number isn't finite, or a scale not above 0.
+        ShapeError: If the shapes don't broadcast.
+        DataError: If something isn't a number.
 
     Example:
         >>> model = NormalMean(0.0, scale=1.0, noise_scale=1.0).update([3.0])
@@ -36,8 +38,10 @@ class NormalMean:
     noise_scale: Float[Tensor, "*batch"]
 
     def __init__(self, mean: Numbers, scale: Numbers, noise_scale: Numbers) -> None:
-        found = torch.broadcast_tensors(
-            number(mean, "mean", positive=False), number(scale, "scale"), number(noise_scale, "noise_scale")
+        found = together(
+            mean=number(mean, "mean", positive=False),
+            scale=number(scale, "scale"),
+            noise_scale=number(noise_scale, "noise_scale"),
         )
         for name, value in zip(("mean", "scale", "noise_scale"), found, strict=True):
             object.__setattr__(self, name, value)

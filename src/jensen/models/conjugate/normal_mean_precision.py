@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import StudentT
 
 from jensen.distributions import NormalGamma
-from jensen.models.conjugate.checks import Numbers, number, observations, summed
+from jensen.models.conjugate.checks import Numbers, number, observations, summed, together
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class NormalMeanPrecision:
 
     Raises:
         ConfigError: If a number isn't finite, or not above 0 where it has to be.
+        ShapeError: If the shapes don't broadcast.
+        DataError: If something isn't a number.
 
     Example:
         >>> model = NormalMeanPrecision(0.0, strength=1.0, shape=1.0, rate=1.0).update([2.0, 4.0])
@@ -46,11 +48,11 @@ class NormalMeanPrecision:
     rate: Float[Tensor, "*batch"]
 
     def __init__(self, mean: Numbers, strength: Numbers, shape: Numbers, rate: Numbers) -> None:
-        found = torch.broadcast_tensors(
-            number(mean, "mean", positive=False),
-            number(strength, "strength"),
-            number(shape, "shape"),
-            number(rate, "rate"),
+        found = together(
+            mean=number(mean, "mean", positive=False),
+            strength=number(strength, "strength"),
+            shape=number(shape, "shape"),
+            rate=number(rate, "rate"),
         )
         for name, value in zip(("mean", "strength", "shape", "rate"), found, strict=True):
             object.__setattr__(self, name, value)

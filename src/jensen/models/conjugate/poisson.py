@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Gamma
 
 from jensen.distributions import NegativeBinomial
-from jensen.models.conjugate.checks import Numbers, number, observations
+from jensen.models.conjugate.checks import Numbers, number, observations, together
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class PoissonRate:
 
     Raises:
         ConfigError: If one isn't above 0.
+        ShapeError: If the shapes don't broadcast.
+        DataError: If something isn't a number.
 
     Example:
         >>> float(PoissonRate(1.0, 1.0).update([3, 5, 4]).predictive.mean)  # (1 + 12) / (1 + 3)
@@ -33,7 +35,7 @@ class PoissonRate:
     rate: Float[Tensor, "*batch"]
 
     def __init__(self, shape: Numbers, rate: Numbers) -> None:
-        a, b = torch.broadcast_tensors(number(shape, "shape"), number(rate, "rate"))
+        a, b = together(shape=number(shape, "shape"), rate=number(rate, "rate"))
         object.__setattr__(self, "shape", a)
         object.__setattr__(self, "rate", b)
 
