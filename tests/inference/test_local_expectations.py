@@ -87,10 +87,10 @@ def values_only(target: Target) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return lambda points: (target.plain_log_prob(points), torch.zeros_like(points))
 
 
-def local(target: Target, most: int = 1000, rest: Estimator | None = None) -> LocalExpectations:
+def local(target: Target, budget: int = 1000, rest: Estimator | None = None) -> LocalExpectations:
     assert target.sites is not None
     return LocalExpectations(
-        target.plain_log_prob, Neighbours(target.sites.states, target.continuous, most), rest
+        target.plain_log_prob, Neighbours(target.sites.states, target.continuous, 1000, budget), rest
     )
 
 

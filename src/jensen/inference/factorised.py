@@ -34,10 +34,13 @@ FULL_DIM = 15
 """The continuous part of "auto" is a normal with any covariance up to so many dimensions, else the mean field."""
 
 NEIGHBOURS = 8192
-"""Points beside the draws that one step may evaluate; if one draw has more, the sites' gradient is the score's."""
+"""Other states of all sites together, beyond which the sites' gradient is the score's."""
 
 IMPOSSIBLE_NATS = 50.0
 """How far below the lowest finite log-joint of the first draws a configuration counts that has none."""
+
+BURN_IN = 0.5
+"""Of a stage: components of a mixture, say, may part only after a while."""
 
 RARE = 1e-3
 """A state that is ruled out with all draws of the rest, and less probable than this, gets a probability of zero."""
@@ -65,7 +68,7 @@ def factorised(
     r"""Fits q(u) prod_s q_s(z_s): a family over the coordinates times a categorical of each site.
 
     The sites' gradient takes each site's expectation exactly, given draws of the rest (``LocalExpectations``). Where
-    that would need more than ``neighbours`` evaluations for a single draw it is the score-function gradient with
+    that would need more than ``neighbours`` evaluations for a single draw, it is the score-function gradient with
     learned control variates (``Score``), as it is for the coordinates if the log-joint isn't differentiable.
 
     Args:
@@ -81,7 +84,7 @@ def factorised(
         rank: Of the low-rank family.
         layers: Of the flow.
         hidden: Of the flow.
-        neighbours: Evaluations beside the draws that one step may take.
+        neighbours: Other states of all sites together, for which the log-joint is evaluated at every step.
         seed: Of all randomness.
 
     Returns:
@@ -113,7 +116,7 @@ def factorised(
         finite,
         posterior,
         estimator=_estimator(finite, near, kind),
-        ascending=Ascending(samples, step_size, steps, tolerance),
+        ascending=Ascending(samples, step_size, steps, tolerance, BURN_IN),
         seed=seed,
     )
     if not found.converged:

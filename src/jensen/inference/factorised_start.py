@@ -25,7 +25,7 @@ CLIMB = 12
 DECIDED = 0.7
 """Places at which a state's probability differs by more are two."""
 
-SOFT = 4.0
+SOFT = 8.0
 """Nats by which a site's first log-probabilities may differ at most, so that the ascent can still change its mind."""
 
 

@@ -15,17 +15,26 @@ Values = Callable[[Tensor], Tensor]
 """From points (n, dim) to log-densities (n,), detached."""
 
 
+BUDGET = 1024
+"""Neighbours that one step evaluates: of all its draws, or of as many as this allows."""
+
+
+MEMORY = 0.8
+"""Of what a state was worth, from step to step."""
+
+
 class Neighbours:
     """Points that differ from others in the state of one site, every site and state in turn.
 
     Args:
         states: How many each site has, (sites,).
         before: Columns of a point before those of the sites.
-        most: Points that one call may evaluate.
+        most: Of one point, beyond which they aren't affordable.
+        budget: Points that one call should evaluate, more only if one point has more neighbours.
     """
 
-    def __init__(self, states: Int[Tensor, " sites"], before: int, most: int) -> None:
-        self.states, self.before, self.most = states, before, most
+    def __init__(self, states: Int[Tensor, " sites"], before: int, most: int, budget: int = BUDGET) -> None:
+        self.states, self.before, self.most, self.budget = states, before, most, budget
         pairs = [(site, shift) for site, count in enumerate(states.tolist()) for shift in range(1, count)]
         self.site, self.shift = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
 
@@ -40,7 +49,7 @@ class Neighbours:
 
     def looks(self, n: int) -> int:
         """At how many of n points each site is looked at."""
-        return max(1, min(n, self.most // max(1, len(self))))
+        return max(1, min(n, self.budget // max(1, len(self))))
 
     def rises(
         self, values: Values, points: Float[Tensor, "n dim"], here: Float[Tensor, " n"]
@@ -83,7 +92,9 @@ class LocalExpectations:
     For each draw and each site, all states of the site are looked at while the rest of the draw stays. So the choice of
     the site itself adds no noise (Rao-Blackwell), and there is none at all where sites are independent. The
     difference to the draw's own value, which is independent of k, changes nothing in expectation. All neighbours of
-    all draws are evaluated in one call. The rest of q gets its own estimator, with the sites' states of each draw.
+    all draws are evaluated in one call. The rest of q gets its own estimator, with the sites' states of each draw. What
+    states were worth in earlier steps serves as a control variate of the bound, so that its rise is seen soon; each
+    fit takes a new estimator.
 
     Args:
         values: The log-density alone, for the neighbours. It should be finite everywhere, as that of
@@ -112,6 +123,7 @@ class LocalExpectations:
         continuous: Callable[[Density, nn.Module, int], Gradient] | None = None,
     ) -> None:
         self.values, self.neighbours, self.continuous = values, neighbours, continuous
+        self._worth: Tensor | None = None
         self.needs_gradient = continuous is not None and getattr(continuous, "needs_gradient", True)
 
     def __call__(self, density: Density, posterior: nn.Module, samples: int) -> Gradient:
@@ -147,10 +159,25 @@ class LocalExpectations:
 
     def _gradient(self, points: Tensor, here: Tensor, q: Mixed, rest: Gradient) -> Gradient:
         good = torch.isfinite(here)
-        rise, _ = self.neighbours.rises(self.values, points[good], here[good])
+        points = points[good]
+        rise, _ = self.neighbours.rises(self.values, points, here[good])
         # Draws are exchangeable, so that an average over those that were looked at has the same expectation.
         average = torch.where(torch.isfinite(rise), rise, 0.0).sum(0) / self.neighbours.looks(len(rise))
         local = (q.probs * average).sum()
         entropy = q.site_entropy
         surrogate = rest.surrogate + entropy + local - local.detach()
-        return Gradient(surrogate, rest.bound + entropy.detach(), rest.finite)
+        bound = rest.bound + entropy.detach() - self._chance(points[:, self.neighbours.before :], q)
+        self._learn(average, q)
+        return Gradient(surrogate, bound, rest.finite)
+
+    def _chance(self, states: Tensor, q: Mixed) -> Tensor:
+        """How much of the draws' log-density is owed to the states that each site happens to have; zero on average."""
+        if self._worth is None or len(states) == 0:
+            return states.new_zeros(())
+        expected = (q.probs.detach() * self._worth).sum(1)
+        return (self._worth.gather(1, states.long().T).mean(1) - expected).sum()
+
+    def _learn(self, average: Tensor, q: Mixed) -> None:
+        """What a state of a site is worth, from this step's draws on, for later ones: so it adds no bias."""
+        worth = average - (q.probs.detach() * average).sum(1, keepdim=True)
+        self._worth = worth if self._worth is None else MEMORY * self._worth + (1 - MEMORY) * worth
