@@ -11,7 +11,7 @@ from jensen.inference import Target, positive, real
 from jensen.inference.families import Frame, FullRank, MeanField, Mixture
 from jensen.inference.minibatches import Minibatches, full_pass, minibatch_frame
 from jensen.inference.pathwise import pathwise
-from jensen.inference.stochastic import Ascending, stochastic
+from jensen.inference.stochastic import Ascending, _flat, _later, stochastic
 from jensen.seeding import seeded
 
 MEAN = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -132,6 +132,19 @@ def test_same_seed_same_fit_and_the_start_is_untouched() -> None:
     assert "all the steps" in first.reason
 
 
+def test_a_plateau_is_forgotten() -> None:
+    steps = torch.cat([torch.full((60,), -30.0), torch.zeros(340)]).double()
+    with seeded(0):
+        steps += torch.randn_like(steps)
+    assert not _flat(_later(steps, 0.0), 0.01)
+    assert _flat(_later(steps, 0.5), 0.01)
+    assert len(_later(steps, 0.5)) == 200
+    assert len(_later(steps[:120], 0.9)) == 100
+    assert len(_later(steps[:110], 0.9)) == 110
+    # A rise that goes on is still seen.
+    assert not _flat(_later(steps + torch.linspace(0, 10, 400), 0.5), 0.01)
+
+
 def test_too_large_a_step_size_costs_time_only() -> None:
     found = stochastic(gaussian(), FullRank(3), ascending=Ascending(step_size=3.0, steps=1000))
     assert found.lower_bound > LOG_EVIDENCE - 0.3
@@ -214,6 +227,8 @@ def test_bad_input() -> None:
         stochastic(gaussian(), MeanField(3), batch_size=10)
     with pytest.raises(ConfigError, match="numbers above 0"):
         Ascending(samples=0)
+    with pytest.raises(ConfigError, match=r"burn_in is 1\.0"):
+        Ascending(burn_in=1.0)
     with pytest.raises(ConfigError, match="at least one row"):
         Minibatches(logistic(), 0)
     nowhere = Target(lambda p: -p["x"] + torch.log(p["x"] - torch.inf), {"x": positive()})

@@ -216,8 +216,55 @@ def test_discrete_parameters_are_drawn_given_the_others():
     assert "z[2]" in str(found.summary())
 
 
-def test_too_many_configurations():
-    with pytest.raises(ConfigError, match=r"z have 1048576 configurations"):
-        Target(log_joint, {"z": discrete(2, 20), "mu": real()})
-    with pytest.raises(ConfigError, match="at least one continuous"):
-        Target(lambda p: p["z"].sum() * 1.0, {"z": discrete(2)})
+def test_too_many_configurations_are_kept_as_sites():
+    parameters = {"z": discrete(2, 12), "mu": real()}
+    assert Target(log_joint, parameters).sites is None
+    assert Target(log_joint, {**parameters, "one": discrete(1)}).sites is None
+    assert Target(log_joint, {**parameters, "w": discrete(2)}).dim == 14
+    assert Target(log_joint, parameters, largest_sum=4095).dim == 13
+    with pytest.raises(ConfigError, match="largest_sum is -1"):
+        Target(log_joint, parameters, largest_sum=-1)
+
+
+def test_a_target_with_sites_is_the_one_that_sums_over_them():
+    summed = with_classes()
+    kept = Target(summed.log_joint, summed.parameters, largest_sum=0)
+    assert (kept.dim, kept.continuous) == (5, 2)
+    assert kept.coordinates == ["mu[0]", "mu[1]", "z[0]", "z[1]", "z[2]"]
+    assert kept.slices == {"mu": slice(0, 2), "z": slice(2, 5)}
+    point = torch.tensor([0.5, 2.5], dtype=torch.float64)
+    states = torch.cartesian_prod(*[torch.arange(2.0, dtype=torch.float64)] * 3)
+    points = torch.cat([point.expand(8, 2), states], 1)
+    torch.testing.assert_close(kept.log_prob(points).logsumexp(0), summed.log_prob(point[None])[0])
+    values, slopes = kept.value_and_gradient(points)
+    weights = values.softmax(0)
+    torch.testing.assert_close(weights @ slopes[:, :2], summed.value_and_gradient(point[None])[1][0])
+    assert not slopes[:, 2:].any()
+
+
+def test_sites_there_and_back():
+    target = Target(
+        lambda p: -p["s"], {"z": discrete(3, 2, 2), "s": positive(), "b": discrete(4)}, largest_sum=0
+    )
+    points = torch.tensor([[0.3, 2, 0, 1, 2, 3], [-1.0, 0, 0, 0, 1, 0]], dtype=torch.float64)
+    values = target.complete(points)
+    assert list(values) == ["z", "s", "b"]
+    assert values["z"].tolist() == [[[2, 0], [1, 2]], [[0, 0], [0, 1]]]
+    assert values["b"].dtype == torch.long
+    torch.testing.assert_close(target.unconstrain(values), points)
+    assert target.starting_points(5, 0).shape == (5, 6)
+    with pytest.raises(DataError, match=r"'z\[1,1\]' is a whole number from 0 to 2, got \[3.0\]"):
+        target.unconstrain({"z": torch.tensor([[0, 1], [2, 3]]), "s": 1.0, "b": 0})
+    with pytest.raises(DataError, match="can't be moved like real ones"):
+        target.log_prob(points + 0.5)
+    with pytest.raises(ConfigError, match="no value for the parameter 'b'"):
+        target.unconstrain({"z": torch.zeros(2, 2), "s": 1.0})
+
+
+def test_a_floor_is_where_the_density_is_zero():
+    target = Target(lambda p: (p["x"] - 1).sqrt() + (0 * p["x"] - 1).log(), {"x": real()})
+    point = torch.tensor([[3.0]], dtype=torch.float64)
+    assert not torch.isfinite(target.log_prob(point)).any()
+    values, slopes = target.floored(-7.0).value_and_gradient(point)
+    assert (values.item(), slopes.item()) == (-7.0, 0.0)
+    assert target.floored(-7.0).plain_log_prob(point).item() == -7.0

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from jensen.errors import ConfigError, FitError, unknown
 from jensen.inference.automatic import around, automatic
+from jensen.inference.factorised import FAMILIES as BESIDE_SITES
+from jensen.inference.factorised import factorised
 from jensen.inference.families import FullRank, LowRank, MeanField
 from jensen.inference.families.family import Family
 from jensen.inference.fitted import POOL, Fit, judged
@@ -175,12 +177,14 @@ def fit(
     Args:
         target: The log-joint with its parameters.
         method: A name in ``METHODS``, or a posterior of one's own: a module that gives a distribution over the
-            unconstrained coordinates (dim,) for the context None.
+            unconstrained coordinates (dim,) for the context None. Beside discrete parameters that the target keeps,
+            "auto", "mean-field", "full-rank", "low-rank", "flow" or one's own are for the others, and the discrete ones
+            get independent probabilities.
         gradient: "fixed" for fixed draws and second-order steps, "pathwise" or "score" for stochastic gradients, with
             ``batch_size`` on minibatches; "score" asks nothing of the log-joint but its value. None: fixed draws where
             the method has them, else path-wise.
-        init: Values of all parameters to start from; None starts from several random points, so that a second mode
-            is noticed.
+        init: Values of all parameters to start from, but those that are summed over; None starts from several random
+            points, so that a second mode is noticed.
         starts: How many of these.
         weighted: Resample draws by smoothed importance weights; None: if the method's promise is the posterior
             itself ("auto") rather than a member of a named family.
@@ -228,6 +232,8 @@ FULL_DIM = 15
 
 def _chosen(target: Target, method: str | nn.Module, gradient: str | None) -> tuple[Method, str]:
     """How to run a method with a gradient, and what the method is called."""
+    if target.sites is not None:
+        return _beside_sites(target, method, gradient)
     if isinstance(method, nn.Module):
         run = partial(climbed, family=method, gradient=gradient or "pathwise")
         return Method(run, weighted=False), type(method).__name__
@@ -242,6 +248,24 @@ def _chosen(target: Target, method: str | nn.Module, gradient: str | None) -> tu
     if method not in FAMILIES or gradient == "fixed":
         raise ConfigError(f"the method '{method}' doesn't take gradient='{gradient}'; leave gradient out")
     return Method(partial(climbed, family=method, gradient=gradient), weighted=chosen.weighted), method
+
+
+def _beside_sites(target: Target, method: str | nn.Module, gradient: str | None) -> tuple[Method, str]:
+    """The same for a target that keeps discrete parameters: a family for the others, times categoricals."""
+    assert target.sites is not None
+    if isinstance(method, str) and method != "auto" and method not in BESIDE_SITES:
+        METHODS[method]
+        raise target.sites.refusal(f"the method '{method}'")
+    if gradient == "fixed":
+        raise target.sites.refusal("gradient='fixed'")
+    found = Method(partial(factorised, family=method, gradient=gradient), weighted=False)
+    if not target.continuous:
+        return found, "categorical"
+    if isinstance(method, nn.Module):
+        return found, f"{type(method).__name__} and categoricals"
+    if method == "auto":
+        method = "full-rank" if target.continuous <= FULL_DIM else "mean-field"
+    return found, f"{method} and categoricals"
 
 
 def starting_points(target: Target, init: Mapping[str, Any] | None, starts: int, seed: int | None) -> Starts:

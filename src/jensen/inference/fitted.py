@@ -37,7 +37,8 @@ class Fit:
     Attributes:
         target: The log-joint.
         method: Name of the method.
-        posterior: A distribution over the unconstrained coordinates; None for particles.
+        posterior: A distribution over the unconstrained coordinates, followed by the states of discrete parameters
+            that aren't summed over; None for particles.
         weighted: Whether draws are resampled by importance weights.
         elbo: A lower bound on the log evidence, nats: E log p - log q of the draws; if they are weighted, the
             importance-weighted bound with 100 draws, which is at most the ELBO of the resampled posterior.

@@ -38,7 +38,7 @@ class Parameter:
         unconstrained: Shape of the coordinates that it is made of, any real numbers.
         transform: Makes the bijection from coordinates to value out of the parameters named before.
         states: Values that each number of a discrete parameter can take; zero for the others. A discrete parameter has
-            no coordinates.
+            no coordinates of its own.
     """
 
     support: str
@@ -104,6 +104,12 @@ def _checked(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _vector(size: int, least: int, support: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     if size < least:
         raise ConfigError(f"{support} needs a size of at least {least}, got {size!r}")
+    return _checked(shape)
+
+
+def _states(states: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if states < 1:
+        raise ConfigError(f"a discrete parameter needs at least one state, got {states!r}")
     return _checked(shape)
 
 
@@ -248,15 +254,17 @@ def cholesky_correlation(size: int, *shape: int) -> Parameter:
 
 
 def discrete(states: int, *shape: int) -> Parameter:
-    """Numbers 0, 1, ..., states - 1, as integers; the target sums over all that its discrete parameters can be.
+    """Numbers 0, 1, ..., states - 1, as integers.
+
+    The target sums over all that its discrete parameters can be, or, where that is too much, keeps them as sites.
 
     Args:
-        states: How many values each can take, at least 2.
+        states: How many values each can take, at least 1.
         *shape: Of the value; nothing for a single number.
 
     Example:
         >>> discrete(2, 3).states
         2
     """
-    shape = _vector(states, 2, "a discrete parameter", shape)
+    shape = _states(states, shape)
     return Parameter("discrete", shape, (0,), lambda before: identity_transform, states)

@@ -128,6 +128,8 @@ class Score:
             with torch.no_grad():
                 ratio = values - before.log_prob(points)
             scale = variance.detach().sqrt()
+            # What doesn't vary, such as a site with one state, has no unit of its own.
+            scale = torch.where(scale > 0, scale, 1.0)
             quadratic = Quadratic.fitted(points, ratio, mean.detach(), scale, products)
             self._variate = _Variate(before, quadratic)
         return self._variate

@@ -72,17 +72,22 @@ class Ascending:
         steps: At most so many.
         tolerance: Nats for each dimension; a stage that gains less than this times the dimension ends the ascent. Means
             that are off by d standard deviations cost d^2 / 2 nats each.
+        burn_in: Share of a stage's steps that isn't looked at when its end is judged, as long as ``WINDOW`` steps are
+            left: above zero where a stage may have to leave a plateau first.
 
     Raises:
-        ConfigError: If one isn't above zero.
+        ConfigError: If one isn't above zero, or burn_in not from 0 to below 1.
     """
 
     samples: int = 16
     step_size: float | None = None
     steps: int = 20_000
     tolerance: float = 5e-4
+    burn_in: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.burn_in < 1:
+            raise ConfigError(f"burn_in is {self.burn_in}; it is a share of a stage, from 0 to below 1")
         if min(self.samples, self.steps, self.tolerance, self.step_size or 1) <= 0 or self.step_size == 0:
             raise ConfigError(f"stochastic ascent needs numbers above 0, got {self}")
 
@@ -244,7 +249,7 @@ class _Climb:
             bounds.append(self._step(optimiser))
             sums.append(sums[-1] + self._vector())
             if len(bounds) == check:
-                settled = _flat(torch.stack(bounds), self.tolerance)
+                settled = _flat(_later(torch.stack(bounds), self.how.burn_in), self.tolerance)
                 check *= 2
         self.stages.append((step_size, len(bounds)))
         last = len(bounds)
@@ -293,6 +298,12 @@ class _Climb:
 
     def _set(self, vector: Tensor) -> None:
         vector_to_parameters(vector.clone(), self.posterior.parameters())
+
+
+def _later(bounds: Tensor, burn_in: float) -> Tensor:
+    """Without the first ones, a whole number of batches for each half."""
+    most = max(0, len(bounds) - WINDOW)
+    return bounds[min(int(burn_in * len(bounds)), most) // (2 * BATCH) * 2 * BATCH :]
 
 
 def _flat(bounds: Tensor, tolerance: float) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.05, 0.5, 0.95)
 COLUMNS = ("mean", "sd", "5%", "50%", "95%")
+
+MOST_STATES = 10
+"""Discrete numbers with more are described by mean and quantiles, like others."""
 
 NARROW = 0.1
 """A standard deviation that is off by this share is spoken of."""
@@ -33,6 +37,7 @@ class Summary:
     Attributes:
         names: Of the numbers, such as ``theta[3]``.
         columns: Name of a column to its values, one for each number.
+        probabilities: Of the states of each discrete number, by its name, where there are at most ten.
         heading: Method, bound, evidence and k-hat, in a line or two.
         words: How far to trust it, and why.
     """
@@ -41,14 +46,23 @@ class Summary:
     columns: dict[str, tuple[float, ...]]
     heading: str
     words: tuple[str, ...]
+    probabilities: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The table with the words below it."""
+        """The table, the probabilities of discrete numbers, and the words below."""
         width = max(10, *(len(name) for name in self.names))
-        lines = [self.heading, "", " " * width + "".join(f"{column:>11}" for column in self.columns)]
-        for row, name in enumerate(self.names):
+        lines = [self.heading]
+        others = [row for row, name in enumerate(self.names) if name not in self.probabilities]
+        if others:
+            lines += ["", " " * width + "".join(f"{column:>11}" for column in self.columns)]
+        for row in others:
             cells = "".join(f"{column[row]:>11.4g}" for column in self.columns.values())
-            lines.append(f"{name:<{width}}{cells}")
+            lines.append(f"{self.names[row]:<{width}}{cells}")
+        if self.probabilities:
+            most = max(map(len, self.probabilities.values()))
+            lines += ["", f"{'P(state)':<{width}}" + "".join(f"{state:>9}" for state in range(most))]
+        for name, found in self.probabilities.items():
+            lines.append(f"{name:<{width}}" + "".join(f"{share:>9.4f}" for share in found))
         return "\n".join([*lines, "", *self.words])
 
     def __repr__(self) -> str:
@@ -66,11 +80,18 @@ def describe(fit: Fit, values: dict[str, Tensor]) -> Summary:
     Returns:
         Table and words.
     """
-    flat = torch.cat([value.reshape(len(value), -1) for value in values.values()], 1)
+    flat = torch.cat([value.reshape(len(value), -1).double() for value in values.values()], 1)
     quantiles = torch.quantile(flat, torch.tensor(QUANTILES, dtype=flat.dtype), 0)
     numbers = [flat.mean(0), flat.std(0), *quantiles]
     columns = {name: tuple(column.tolist()) for name, column in zip(COLUMNS, numbers, strict=True)}
-    return Summary(tuple(fit.target.names), columns, _heading(fit), tuple(words(fit)))
+    names = tuple(fit.target.names)
+    counts = [p.states for p in fit.target.parameters.values() for _ in range(prod(p.shape))]
+    probabilities = {
+        name: tuple((flat[:, place, None] == torch.arange(count)).double().mean(0).tolist())
+        for place, (name, count) in enumerate(zip(names, counts, strict=True))
+        if 0 < count <= MOST_STATES
+    }
+    return Summary(names, columns, _heading(fit), tuple(words(fit)), probabilities)
 
 
 def _heading(fit: Fit) -> str:
@@ -105,19 +126,16 @@ def _verdict(fit: Fit) -> str:
     if fit.pareto_k >= RELIABLE_K:
         return (
             f"Don't trust it: k-hat is {fit.pareto_k:.2f}, above {RELIABLE_K}, so q misses part of the posterior and "
-            "no weighting repairs that; means may be near, spreads and tails aren't known. Try method='flow', or "
-            "mcmc.nuts."
+            "no weighting repairs that; means may be near, spreads and tails aren't known. "
+            f"{_elsewhere(fit)}"
         )
     if not fit.reliable:
         count = fit.effective * len(fit.pool.points)
         few = f"only {100 * fit.effective:.1f} % of the draws are effective, {count:.0f} of {len(fit.pool.points)}"
         error = count**-0.5
         if error > COARSE:
-            return f"Don't trust it: {few}. Try method='flow', or mcmc.nuts."
-        return (
-            f"Trust the means, to about {error:.2f} sd, not the spreads or tails: {few}. "
-            "Try method='flow', or mcmc.nuts."
-        )
+            return f"Don't trust it: {few}. {_elsewhere(fit)}"
+        return f"Trust the means, to about {error:.2f} sd, not the spreads or tails: {few}. {_elsewhere(fit)}"
     if fit.weighted:
         return (
             f"Trust means, spreads and 90 % intervals: k-hat is {fit.pareto_k:.2f} and "
@@ -126,33 +144,79 @@ def _verdict(fit: Fit) -> str:
     return _unweighted(fit)
 
 
+def _elsewhere(fit: Fit) -> str:
+    """What to try."""
+    if fit.target.sites is not None:
+        return "Sum out what can be summed in the log-joint, or try mcmc.metropolis_within_gibbs."
+    return "Try method='flow', or mcmc.nuts."
+
+
 def _unweighted(fit: Fit) -> str:
     """How q differs from its own weighted draws, which are reliable here."""
     pool = fit.pool
     assert pool is not None
+    gap = float(fit.evidence) - fit.elbo
     weights = pool.smoothed.exp()
-    mean, sd = pool.points.mean(0), pool.points.std(0)
-    true_mean = weights @ pool.points
-    true_sd = (weights @ (pool.points - true_mean).square()).sqrt()
+    return (
+        _misplaced(fit, pool.points[:, : fit.target.continuous], weights)
+        or _miscounted(fit, pool.points[:, fit.target.continuous :], weights)
+        or _agreeing(fit, gap)
+    )
+
+
+def _misplaced(fit: Fit, points: Tensor, weights: Tensor) -> str | None:
+    """What is off in coordinates (n, dim), if anything."""
+    if points.shape[1] == 0:
+        return None
+    mean, sd = points.mean(0), points.std(0)
+    true_mean = weights @ points
+    true_sd = (weights @ (points - true_mean).square()).sqrt()
     shift, ratio = ((mean - true_mean) / true_sd).abs(), sd / true_sd
     moved, off = int(shift.argmax()), int(ratio.log().abs().argmax())
     names = fit.target.coordinates
-    gap = float(fit.evidence) - fit.elbo
+    better = "'full-rank'" if fit.target.sites is not None else "'full-rank' or 'auto'"
     if float(shift[moved]) > NARROW:
         return (
             f"Trust neither means nor spreads: by its importance weights the mean of {names[moved]} is "
-            f"{float(shift[moved]):.2f} sd off. Use method='auto', which weighs its draws."
+            f"{float(shift[moved]):.2f} sd off. Use "
+            + ("weighted=True." if fit.target.sites is not None else "method='auto', which weighs its draws.")
         )
     if abs(float(ratio[off]) - 1) > NARROW:
         kind = "narrow" if ratio[off] < 1 else "wide"
         return (
             f"Trust the means, not the spreads: by its importance weights q is too {kind} in {names[off]}, "
-            f"{float(ratio[off]):.2f} times the sd. Use method='full-rank' or 'auto'."
+            f"{float(ratio[off]):.2f} times the sd. Use method={better}."
         )
+    return None
+
+
+def _miscounted(fit: Fit, states: Tensor, weights: Tensor) -> str | None:
+    """What is off in the states of sites (n, sites), if anything."""
+    if fit.target.sites is None:
+        return None
+    worst, text = NARROW, None
+    for place, (name, count) in enumerate(
+        zip(fit.target.sites.names, fit.target.sites.states.tolist(), strict=True)
+    ):
+        drawn = (states[:, place, None] == torch.arange(count)).double()
+        claimed, found = drawn.mean(0), weights @ drawn
+        off = (claimed - found).abs()
+        if float(off.max()) > worst:
+            worst, state = float(off.max()), int(off.argmax())
+            text = (
+                f"Trust neither means nor spreads: by its importance weights the probability of {name} = {state} is "
+                f"{float(found[state]):.2f}, and q's is {float(claimed[state]):.2f}. Use weighted=True, or "
+                "mcmc.metropolis_within_gibbs."
+            )
+    return text
+
+
+def _agreeing(fit: Fit, gap: float) -> str:
     if gap > GAP_NATS:
+        better = "method='flow' or 'auto'" if fit.target.sites is None else "weighted=True"
         return (
             f"Trust means and spreads, not the tails: the bound is {gap:.2f} nats below the evidence, so the posterior "
-            "has another shape than q; try method='flow' or 'auto'."
+            f"has another shape than q; try {better}."
         )
     return (
         f"Trust means, spreads and tails: k-hat is {fit.pareto_k:.2f}, and the bound is within {max(gap, 0):.2f} nats "

@@ -1,6 +1,7 @@
 """A user's log-joint as a density over unconstrained coordinates."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from itertools import product
 from math import prod
 from typing import Any
@@ -13,13 +14,14 @@ from torch.func import vmap
 from jensen.errors import ConfigError, DataError, FitError, ShapeError
 from jensen.inference.batching import Batched, unvalidated
 from jensen.inference.parameters import Parameter
+from jensen.inference.sites import Sites
 from jensen.registry import Registry
 from jensen.seeding import seeded
 
 LogJoint = Callable[[dict[str, Tensor]], Tensor]
 
 LARGEST_SUM = 4096
-"""Configurations of discrete parameters that a target sums over."""
+"""Configurations of discrete parameters that a target sums over, unless the user says otherwise."""
 
 STARTS = 20
 """Attempts for each starting point, the second half at shrinking distances from the origin."""
@@ -33,8 +35,13 @@ class Target:
 
     over coordinates u in R^dim. The log-joint is written for one value of each parameter; the log-Jacobian of the
     transforms is added here. With ``log_likelihood`` and ``data`` the target can be restricted to rows of the data,
-    whose part is then scaled by N/B (stochastic inference). Discrete parameters have no coordinates: the density is
-    that of the others, summed over all configurations of these, and ``complete`` draws them given the others.
+    whose part is then scaled by N/B (stochastic inference).
+
+    Discrete parameters have no coordinates as long as they have few configurations: the density is that of the others,
+    summed over all of these, and ``complete`` draws them given the others. With more configurations than
+    ``largest_sum``, or where there are no other parameters, nothing is summed: each of their numbers is a *site*, and
+    the sites' states are the last columns of every point, as whole numbers. ``fit`` takes such a target; samplers that
+    move along real coordinates don't.
 
     Args:
         log_joint: From a dict of parameters to a scalar, nats. With ``log_likelihood``: the part without data.
@@ -42,10 +49,11 @@ class Target:
         log_likelihood: From the dict and the rows' tensors to (rows,), nats.
         data: Tensors with as many rows each.
         loop: Evaluate points one after the other, for log-joints that vmap refuses.
+        largest_sum: Configurations of the discrete parameters, all together, that are summed over at most.
 
     Raises:
-        ConfigError: If there is no continuous parameter, something that isn't a parameter, only one of log_likelihood
-            and data, or too many configurations of discrete parameters.
+        ConfigError: If there is no parameter, something that isn't a parameter, only one of log_likelihood and data, or
+            largest_sum is negative.
         ShapeError: If data have differing numbers of rows.
 
     Example:
@@ -63,6 +71,7 @@ class Target:
         log_likelihood: Callable[..., Tensor] | None = None,
         data: tuple[Tensor, ...] | None = None,
         loop: bool = False,
+        largest_sum: int = LARGEST_SUM,
     ) -> None:
         for name, parameter in parameters.items():
             if not isinstance(parameter, Parameter):
@@ -74,20 +83,26 @@ class Target:
             raise ConfigError("a target needs at least one parameter, such as {'mu': real()}")
         if (log_likelihood is None) != (data is None):
             raise ConfigError("give log_likelihood and data together, or neither")
+        if largest_sum < 0:
+            raise ConfigError(
+                f"largest_sum is {largest_sum}; it is a number of configurations, at least 0 (sum over nothing)"
+            )
         self.log_joint = log_joint
         self.parameters: Mapping[str, Parameter] = Registry("parameter", parameters)
         self.log_likelihood = log_likelihood
         self.data = None if data is None else _rows(data)
         self.loop = loop
+        self.largest_sum = largest_sum
         self.scale = 1.0
-        self.dim = sum(parameter.size for parameter in parameters.values())
-        if self.dim == 0:
-            raise ConfigError(
-                "a target needs at least one continuous parameter; for discrete ones alone use a FactorGraph"
-            )
-        self.configurations = _configurations(parameters)
+        self.continuous = sum(parameter.size for parameter in parameters.values())
+        discrete = {name: parameter for name, parameter in parameters.items() if parameter.states}
+        summed = self.continuous > 0 and 0 < _configurations(discrete) <= largest_sum
+        self.configurations = _table(discrete) if summed else None
+        self.sites = Sites(discrete) if discrete and not summed else None
+        self.dim = self.continuous + (len(self.sites) if self.sites else 0)
         self._batched = Batched(self._one, loop=loop)
         self._checked: bool | str = False
+        self._floor: float | None = None
 
     @property
     def rows(self) -> int | None:
@@ -105,12 +120,13 @@ class Target:
 
     @property
     def coordinates(self) -> list[str]:
-        """Names of the unconstrained coordinates, in order."""
-        return [
+        """Names of the unconstrained coordinates and then of the sites, in order."""
+        found = [
             name + (f"[{','.join(map(str, index))}]" if index else "")
-            for name, parameter in self.parameters.items()
+            for name, parameter in self._continuous()
             for index in product(*map(range, parameter.unconstrained))
         ]
+        return found + (self.sites.names if self.sites else [])
 
     def log_prob(self, points: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
         """The log-density at unconstrained points, differentiable.
@@ -122,12 +138,12 @@ class Target:
             Nats up to the log evidence, log-Jacobian included, (n,).
         """
         self.check()
-        return self._batched.values(self._points(points))
+        return self._floored(self._batched.values(self._points(points)))
 
     def plain_log_prob(self, points: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
         """The same, detached and faster."""
         self.check()
-        return self._batched.plain_values(self._points(points))
+        return self._floored(self._batched.plain_values(self._points(points)))
 
     def value_and_gradient(
         self, points: Float[Tensor, "n dim"]
@@ -138,16 +154,34 @@ class Target:
             points: (n, dim), float64.
 
         Returns:
-            (n,) nats and (n, dim).
+            (n,) nats and (n, dim); zero along sites.
 
         Raises:
             FitError: If the log-joint isn't differentiable, or doesn't use a parameter.
         """
         self.check(gradient=True)
-        return self._batched.values_and_gradients(self._points(points))
+        values, gradients = self._batched.values_and_gradients(self._points(points))
+        if self._floor is not None:
+            gradients = torch.where(torch.isfinite(values)[:, None], gradients, 0.0)
+        return self._floored(values), gradients
+
+    def floored(self, level: float) -> "Target":
+        """The same target with a log-density of ``level`` wherever it isn't finite.
+
+        With it a bound is finite although q still gives some probability to what the log-joint rules out.
+
+        Args:
+            level: Nats.
+        """
+        found = copy(self)
+        found._floor = level
+        return found
+
+    def _floored(self, values: Tensor) -> Tensor:
+        return values if self._floor is None else torch.where(torch.isfinite(values), values, self._floor)
 
     def complete(self, points: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
-        """Values of all parameters at unconstrained points (*batch, dim); discrete ones are drawn given the others.
+        """Values of all parameters at unconstrained points (*batch, dim); summed ones are drawn given the others.
 
         Draws come from torch's generator.
         """
@@ -165,7 +199,7 @@ class Target:
         return {name: values[name] for name in self.parameters}
 
     def constrain(self, points: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
-        """Values of the continuous parameters at unconstrained points (*batch, dim), each (*batch, *shape)."""
+        """Values of the parameters at unconstrained points (*batch, dim), each (*batch, *shape); not of summed ones."""
         flat = points.reshape(-1, self.dim)
         with unvalidated():
             values: dict[str, Tensor] = vmap(lambda point: self._constrain(point)[0])(flat)
@@ -173,10 +207,10 @@ class Target:
         return {name: value.reshape(lead + value.shape[1:]) for name, value in values.items()}
 
     def unconstrain(self, values: Mapping[str, Any]) -> Float[Tensor, "*batch dim"]:
-        """Unconstrained coordinates of values of all continuous parameters.
+        """Unconstrained coordinates of values of all parameters, and the states of sites.
 
         Args:
-            values: Each (*batch, *shape); discrete ones are left out of account.
+            values: Each (*batch, *shape); discrete ones that are summed over are left out of account.
 
         Returns:
             (*batch, dim).
@@ -190,7 +224,7 @@ class Target:
             self.parameters[name]
         tensors: dict[str, Tensor] = {}
         batch: tuple[int, ...] | None = None
-        for name, parameter in self._continuous():
+        for name, parameter in (*self._continuous(), *self._sites()):
             if name not in values:
                 raise ConfigError(f"no value for the parameter '{name}'")
             value = torch.as_tensor(values[name], dtype=torch.float64)
@@ -222,13 +256,16 @@ class Target:
             FitError: If none is found.
         """
         with seeded(seed):
-            draws = 4 * torch.rand(STARTS, n, self.dim, dtype=torch.float64) - 2
+            draws = 4 * torch.rand(STARTS, n, self.continuous, dtype=torch.float64) - 2
+            if self.sites:
+                draws = torch.cat([draws, self.sites.random(STARTS, n)], 2)
         points, values = draws[0], self.plain_log_prob(draws[0])
         for attempt in range(1, STARTS):
             wrong = ~torch.isfinite(values)
             if not wrong.any():
                 return points
-            nearer = 0.7 ** max(0, attempt - STARTS // 2)
+            nearer = torch.ones(self.dim, dtype=torch.float64)
+            nearer[: self.continuous] = 0.7 ** max(0, attempt - STARTS // 2)
             points = torch.where(wrong[:, None], nearer * draws[attempt], points)
             values = self.plain_log_prob(points)
         finite = torch.isfinite(values)
@@ -262,7 +299,9 @@ class Target:
             log_likelihood=self.log_likelihood,
             data=tuple(tensor.index_select(0, index) for tensor in self.data),
             loop=self.loop,
+            largest_sum=self.largest_sum,
         )
+        part._floor = self._floor
         part.scale = self.scale * len(self.data[0]) / len(index)
         part._checked = self._checked
         if self._batched.chunk is not None:
@@ -282,15 +321,24 @@ class Target:
             return
         if self._checked == "gradient":
             return
-        point = torch.zeros(self.dim, dtype=torch.float64)
-        with unvalidated(), torch.enable_grad():
-            values, _ = self._constrain(point)
-            leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
-            first = {name: states[0] for name, states in (self.configurations or {}).items()}
-            result = self._log_density({**leaves, **first})
+        result, leaves = self._looked()
         if gradient:
             self._examine(result, leaves)
         self._checked = "gradient" if gradient else True
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether what the log-joint returns has a gradient with respect to some continuous parameter."""
+        return self.continuous > 0 and self._looked()[0].requires_grad
+
+    def _looked(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The log-joint at the origin, each site in its first state, and the continuous values that it is made of."""
+        point = torch.zeros(self.dim, dtype=torch.float64)
+        with unvalidated(), torch.enable_grad():
+            values, _ = self._constrain(point)
+            leaves = {name: values[name].detach().requires_grad_() for name, _ in self._continuous()}
+            first = {name: states[0] for name, states in (self.configurations or {}).items()}
+            return self._log_density({**values, **leaves, **first}), leaves
 
     def _examine(self, result: Tensor, leaves: dict[str, Tensor]) -> None:
         if not result.requires_grad:
@@ -320,12 +368,12 @@ class Target:
 
     @property
     def slices(self) -> dict[str, slice]:
-        """Where each parameter's coordinates are among all of them."""
+        """Where each parameter's coordinates, or its sites, are among all of them; not of summed ones."""
         found: dict[str, slice] = {}
         start = 0
-        for name, parameter in self._continuous():
-            found[name] = slice(start, start + parameter.size)
-            start += parameter.size
+        for name, parameter in (*self._continuous(), *self._sites()):
+            found[name] = slice(start, start + (parameter.size or prod(parameter.shape)))
+            start = found[name].stop
         return found
 
     def _constrain(self, point: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -336,14 +384,21 @@ class Target:
             values[name], log_det = parameter.constrain(point[start : start + parameter.size], values)
             jacobian = jacobian + log_det
             start += parameter.size
+        if self.sites:
+            values.update(self.sites.values(point[self.continuous :]))
+            values = {name: values[name] for name in self.parameters}
         return values, jacobian
 
     def _unconstrain(self, values: dict[str, Tensor]) -> Tensor:
-        return torch.cat([parameter.inverse(values[name], values) for name, parameter in self._continuous()])
+        found = [parameter.inverse(values[name], values) for name, parameter in self._continuous()]
+        return torch.cat([*found, *(values[name].reshape(-1) for name, _ in self._sites())])
 
     def _supported(self, points: Tensor, values: dict[str, Tensor]) -> None:
+        if self.sites:
+            self.sites.check(points[:, self.continuous :])
         back = self.constrain(torch.nan_to_num(points))
-        for name, value in values.items():
+        for name, _ in self._continuous():
+            value = values[name]
             found = torch.isfinite(points[:, self.slices[name]]).all() and torch.allclose(
                 back[name], value, rtol=1e-5, atol=1e-8
             )
@@ -366,6 +421,9 @@ class Target:
     def _continuous(self) -> list[tuple[str, Parameter]]:
         return [(name, parameter) for name, parameter in self.parameters.items() if not parameter.states]
 
+    def _sites(self) -> list[tuple[str, Parameter]]:
+        return list(self.sites.parameters.items()) if self.sites else []
+
     def _log_density(self, values: dict[str, Tensor]) -> Tensor:
         result = _scalar(self.log_joint(values))
         if self.log_likelihood is None or self.data is None:
@@ -381,25 +439,23 @@ class Target:
     def _points(self, points: Tensor) -> Tensor:
         if points.ndim != 2 or points.shape[1] != self.dim:
             raise ShapeError(f"points have shape (n, {self.dim}), got {tuple(points.shape)}")
+        if self.sites:
+            self.sites.check(points[:, self.continuous :])
         return points.double()
 
 
-def _configurations(parameters: Mapping[str, Parameter]) -> dict[str, Tensor] | None:
-    """Every joint value of the discrete parameters, each (configurations, *shape); None if there are none."""
-    discrete = {name: parameter for name, parameter in parameters.items() if parameter.states}
-    if not discrete:
-        return None
-    total = prod(parameter.states ** prod(parameter.shape) for parameter in discrete.values())
-    if total > LARGEST_SUM:
-        raise ConfigError(
-            f"the discrete parameters {', '.join(discrete)} have {total} configurations together, more than "
-            f"{LARGEST_SUM}: sum those of each datum in the log-joint itself (logsumexp)"
-        )
+def _configurations(discrete: Mapping[str, Parameter]) -> int:
+    """How many joint values discrete parameters have; zero if there are none of them."""
+    return prod(p.states ** prod(p.shape) for p in discrete.values()) if discrete else 0
+
+
+def _table(discrete: Mapping[str, Parameter]) -> dict[str, Tensor]:
+    """Every joint value of discrete parameters, each (configurations, *shape)."""
     ranges = [torch.arange(p.states) for p in discrete.values() for _ in range(prod(p.shape))]
-    table = torch.cartesian_prod(*ranges).reshape(total, -1)
+    table = torch.cartesian_prod(*ranges).reshape(_configurations(discrete), -1)
     parts = table.split([prod(parameter.shape) for parameter in discrete.values()], 1)
     return {
-        name: part.reshape(total, *parameter.shape)
+        name: part.reshape(len(part), *parameter.shape)
         for (name, parameter), part in zip(discrete.items(), parts, strict=True)
     }
 

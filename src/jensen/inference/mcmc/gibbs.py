@@ -1,4 +1,4 @@
-"""Gibbs sampling by the user's conditionals, Metropolis for the blocks without one, all chains in one batch."""
+"""Gibbs sampling by the user's conditionals or by enumeration, else Metropolis, all chains in one batch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,8 +82,32 @@ class Chains:
             )
         if not bool(drawn.isfinite().all()):
             raise DataError(f"the conditional of '{name}' drew numbers that are not finite")
-        self._values = {**values, name: drawn.double()}
+        if not values[name].is_floating_point() and bool((drawn != drawn.round()).any()):
+            raise DataError(f"the conditional of '{name}' drew numbers that are not whole")
+        self._values = {**values, name: drawn.to(values[name].dtype)}
         self._points = self._value = None
+
+    def flip(self, where: slice) -> None:
+        """Draws sites one after the other from their probabilities given all else: every state is looked at."""
+        sites = self.target.sites
+        assert sites is not None
+        points = self.points.clone()
+        if self._value is None:
+            self._value = self.target.plain_log_prob(points)
+        value, rows = self._value, torch.arange(len(points))
+        for column in range(where.start, where.stop):
+            count = int(sites.states[column - self.target.continuous])
+            if count == 1:
+                continue
+            # The state that a chain is in comes first: its log-density is known.
+            states = (points[:, column] + torch.arange(count, dtype=points.dtype)[:, None]) % count
+            others = points.repeat(count - 1, 1)
+            others[:, column] = states[1:].flatten()
+            found = self.target.plain_log_prob(others).reshape(count - 1, -1)
+            logits = torch.cat([value[None], found]).nan_to_num(nan=-torch.inf, posinf=-torch.inf)
+            chosen = torch.multinomial(logits.softmax(0).T, 1)[:, 0]
+            points[:, column], value = states[chosen, rows], logits[chosen, rows]
+        self._points, self._value, self._values = points, value, None
 
     def walk(self, walk: Walk) -> Tensor:
         """A random-walk step of one block; the probabilities of acceptance, (chains,)."""
@@ -113,8 +137,9 @@ def gibbs(
     """Draws from a log-joint's posterior block by block; a block without a conditional takes Metropolis steps.
 
     A sweep draws each parameter given all others, in the target's order: by its conditional where there is one, else by
-    a random-walk step of its coordinates, whose size is learnt in the warm-up. The conditionals have to be those of the
-    target's log-joint; where all are given it is evaluated only where chains begin and for the record.
+    a random-walk step of its coordinates, whose size is learnt in the warm-up. A discrete parameter that the target
+    doesn't sum over is drawn site by site, from the log-joint at each of a site's states. The conditionals have to be
+    those of the target's log-joint; where all are given it is evaluated only where chains begin and for the record.
 
     Args:
         target: The log-joint.
@@ -133,7 +158,8 @@ def gibbs(
         The draws with their diagnosis; where blocks take Metropolis steps ``stats["acceptance"]`` is their average.
 
     Raises:
-        ConfigError: If a conditional is of no parameter of the target, or an option has a value that it can't take.
+        ConfigError: If a conditional is of no parameter of the target or of one that it sums over, or an option
+            has a value that it can't take.
         ShapeError: If a conditional returns another shape.
         DataError: If a conditional draws numbers that are not finite or outside the parameter's support, or the
             log-joint isn't finite where a chain has to begin.
@@ -154,11 +180,16 @@ def gibbs(
     for name in conditionals:
         if name not in target.parameters:
             raise ConfigError(unknown("parameter", name, target.parameters))
+        if name not in target.slices:
+            raise ConfigError(
+                f"the target sums over '{name}', so it has no conditional; give Target(..., largest_sum=0) to keep it"
+            )
     walks: dict[str, Walk] = {
         name: Walk(where, torch.ones(target.parameters[name].size, dtype=torch.float64), 1.0)
         for name, where in target.slices.items()
-        if name not in conditionals
+        if name not in conditionals and not target.parameters[name].states
     }
+    all_given = all(name in conditionals for name in target.slices)
     with seeded(seed), Watch("gibbs", draws * chains, on_draws, progress) as watch:
         state = Chains(target, starting(target, chains, init))
         walks = _warm_up(state, conditionals, walks, warmup, watch)
@@ -172,13 +203,14 @@ def gibbs(
             shares: dict[str, Tensor] = {}
             for _ in range(thin):
                 shares = _sweep(state, conditionals, walks)
-            if walks:
-                kept.append(state.points)
-                acceptance[:, i] = torch.stack(list(shares.values())).mean(0)
-            else:
+            if all_given:
                 values.append(state.values)
+            else:
+                kept.append(state.points)
+            if walks:
+                acceptance[:, i] = torch.stack(list(shares.values())).mean(0)
             watch.done((i + 1) * chains)
-        if walks:
+        if not all_given:
             positions = torch.stack(kept, 1)
         else:
             positions = target.unconstrain(
@@ -208,6 +240,8 @@ def metropolis_within_gibbs(
     progress: bool | None = None,
 ) -> Draws:
     """Draws block by block with Metropolis steps: ``gibbs`` with few conditionals or none.
+
+    Discrete parameters that the target keeps are drawn site by site, given all else.
 
     Args:
         target: The log-joint; it needn't be differentiable.
@@ -248,9 +282,12 @@ def _sweep(
 ) -> dict[str, Tensor]:
     """Draws each block once; of each walking block the probabilities of acceptance, (chains,)."""
     shares: dict[str, Tensor] = {}
-    for name in state.target.parameters:
+    # What the target sums over has no place in the chains.
+    for name in [name for name in state.target.parameters if name in state.target.slices]:
         if name in conditionals:
             state.draw(name, conditionals[name])
+        elif name not in walks:
+            state.flip(state.target.slices[name])
         else:
             shares[name] = state.walk(walks[name])
     return shares

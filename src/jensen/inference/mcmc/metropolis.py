@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jensen.errors import ConfigError, ShapeError
 from jensen.inference.mcmc.draws import Draws
-from jensen.inference.mcmc.options import check_counts
+from jensen.inference.mcmc.options import check_counts, check_real
 from jensen.inference.mcmc.starting import check_finite, given_points
 from jensen.inference.mcmc.watching import OnDraws, Watch
 from jensen.inference.target import Target
@@ -116,7 +116,7 @@ def metropolis(
         The draws with their diagnosis.
 
     Raises:
-        ConfigError: If an option has a value that it can't take.
+        ConfigError: If an option has a value that it can't take, or the target keeps discrete parameters.
         DataError: If the log-joint isn't finite where a chain has to begin.
         ShapeError: If init or covariance has another shape.
 
@@ -130,6 +130,7 @@ def metropolis(
     scaling of random walk Metropolis algorithms, 1997, https://doi.org/10.1214/aoap/1034625254.
     """
     check_counts(draws, chains, warmup, thin)
+    check_real(target, "a random walk")
     with seeded(seed), Watch("metropolis", draws * chains, on_draws, progress) as watch:
         points = starting(target, chains, init)
         value = target.plain_log_prob(points)

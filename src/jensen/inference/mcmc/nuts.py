@@ -12,7 +12,7 @@ from jensen.inference.mcmc.density import Array, Density, Metric
 from jensen.inference.mcmc.draws import Draws
 from jensen.inference.mcmc.drift import check_drift
 from jensen.inference.mcmc.leapfrog import energy, leapfrog
-from jensen.inference.mcmc.options import FEWEST_ROWS, check_counts, check_share
+from jensen.inference.mcmc.options import FEWEST_ROWS, check_counts, check_real, check_share
 from jensen.inference.mcmc.starting import Start, check_finite, find_start, given_points, is_dense
 from jensen.inference.mcmc.step_size import first_guess
 from jensen.inference.mcmc.trees import Finished, Trees
@@ -103,10 +103,11 @@ def begin(
     """Starting points of the chains and, for the warm-up, of more.
 
     Raises:
-        ConfigError: If there is no such metric.
+        ConfigError: If there is no such metric, or the target keeps discrete parameters.
         DataError: If the log-joint isn't finite where a chain has to begin.
         ShapeError: If init has another shape.
     """
+    check_real(target, "a Hamiltonian sampler")
     if metric not in ("auto", "dense", "diagonal"):
         raise ConfigError(f"unknown metric '{metric}'; there are: auto, dense, diagonal")
     if init is None:

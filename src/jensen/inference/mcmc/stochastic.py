@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jensen.errors import ConfigError
 from jensen.inference.mcmc.minibatches import Minibatches
-from jensen.inference.mcmc.options import FEWEST_ROWS
+from jensen.inference.mcmc.options import FEWEST_ROWS, check_real
 from jensen.inference.mcmc.starting import check_finite, find_start, given_points, is_dense
 from jensen.inference.mcmc.watching import Watch
 from jensen.inference.target import Target
@@ -121,9 +121,11 @@ def prepare(
         What steps need.
 
     Raises:
-        ConfigError: If there is no such preconditioner, or the target has no data for minibatches.
+        ConfigError: If there is no such preconditioner, the target has no data for minibatches, or it keeps discrete
+            parameters.
         DataError: If the log-joint isn't finite where a chain has to begin.
     """
+    check_real(target, "stochastic gradient Langevin or Hamiltonian dynamics")
     if kind not in ("curvature", "rms", "none"):
         raise ConfigError(f"unknown preconditioner '{kind}'; there are: curvature, rms, none")
     whole = None if batch_size is None else Minibatches(target, batch_size)
