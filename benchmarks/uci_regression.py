@@ -171,8 +171,8 @@ def run(names: tuple[str, ...], methods: list[str], splits: int) -> dict[str, An
             while len(place["each"]) < splits:
                 number = len(place["each"])
                 place["each"].append(scores(SETTINGS[method], split(name, number), number))
-            place["summary"] = summary(place["each"])
-            keep("uci_regression", found)
+                place["summary"] = summary(place["each"])
+                keep("uci_regression", found)
             print(name, method, f"{place['summary']['nll']:.3f}", flush=True)
     return found
 

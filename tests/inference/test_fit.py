@@ -300,3 +300,13 @@ def test_words_where_few_draws_count():
     )
     assert "160 of 4000" in words
     assert replace(found, effective=0.004).summary().words[0].startswith("Don't trust it: only 0.4 %")
+
+
+def test_a_funnel_is_not_trusted_though_its_weights_are_even():
+    def log_joint(p: dict[str, Tensor]) -> Tensor:
+        scale = (p["v"] / 2).exp()
+        return Normal(0.0, 3.0).log_prob(p["v"]) + (-0.5 * (p["x"] / scale).square() - scale.log()).sum()
+
+    found = fit(Target(log_joint, {"v": real(), "x": real(9)}))
+    assert not found.reliable
+    assert "whatever k-hat says" in found.summary().words[0]

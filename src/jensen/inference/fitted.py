@@ -68,7 +68,15 @@ class Fit:
     @property
     def reliable(self) -> bool:
         """Whether averages by importance weights of this posterior can be relied on."""
-        return self.pareto_k < RELIABLE_K and self.effective >= LEAST_SHARE
+        return self.pareto_k < RELIABLE_K and self.effective >= LEAST_SHARE and self.peaked
+
+    @property
+    def peaked(self) -> bool:
+        """Whether the density falls off in all directions from each mode that q was fitted around.
+
+        Where it doesn't, as in a funnel, there may be mass that no draw of q comes to, and weights can't tell.
+        """
+        return all(mode.definite for mode in self.found.modes)
 
     def sample(self, n: int | torch.Size = 1, *, seed: int | None = None) -> dict[str, Tensor]:
         """Draws of the parameters.

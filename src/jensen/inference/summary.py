@@ -129,6 +129,12 @@ def _verdict(fit: Fit) -> str:
             "no weighting repairs that; means may be near, spreads and tails aren't known. "
             f"{_elsewhere(fit)}"
         )
+    if not fit.peaked:
+        return (
+            f"Don't trust it, whatever k-hat says ({fit.pareto_k:.2f}): the density doesn't fall off in all directions "
+            "where q was fitted, as in a funnel, so there may be mass that q never comes to. Write scaled parameters "
+            f"as a scale times standard ones. {_elsewhere(fit)}"
+        )
     if not fit.reliable:
         count = fit.effective * len(fit.pool.points)
         few = f"only {100 * fit.effective:.1f} % of the draws are effective, {count:.0f} of {len(fit.pool.points)}"
