@@ -9,11 +9,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from jensen.data import Dataset, from_array, load, take
 from jensen.runs import Run, fit
 
 torch.set_num_threads(1)
+# Machines are shared: no test fails for the time that it took.
+settings.register_profile("jensen", deadline=None)
+settings.load_profile("jensen")
 
 KINDS = ("binary", "uint8", "counts", "real")
 
