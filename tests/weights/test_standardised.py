@@ -118,3 +118,21 @@ def test_bad_input() -> None:
         model.fit(X, np.full(30, np.nan))
     with pytest.raises(ShapeError, match="wanted data"):
         model.fit(X, Y, method="map", epochs=1).predict(X[:, :1])
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_without_units_the_targets_too_are_taken_as_they_are(targets: int) -> None:
+    x = torch.linspace(-1, 1, 30, dtype=torch.float64)[:, None]
+    y = torch.cat([100 + 50 * x, x], 1)[:, :targets].squeeze(1)
+    network = nn.Linear(1, targets).double()
+    options = {
+        "method": "laplace",
+        "structure": "full",
+        "prior_scale": 1000.0,
+        "noise_scale": 1.0,
+        "epochs": 0,
+    }
+    plain = Standardised(network, (1,), "normal", scale=False).fit(x, y, **options).predict(x)
+    direct = weights.fit(network, x, y, likelihood="normal", **options).predict(x)
+    torch.testing.assert_close(plain.mean, direct.mean)
+    torch.testing.assert_close(plain.std, direct.std)

@@ -31,7 +31,8 @@ class Standardised:
         network: Of any weights; it isn't changed.
         view: Shape in which it takes a datum.
         likelihood: Of the targets: "categorical", "bernoulli", "normal" or "poisson".
-        scale: Whether data are brought into these units; else they go in as they are.
+        scale: Whether data, and targets with normal noise, are brought into these units; else they are taken as they
+            are.
         columns: Whether each column has a unit of its own; None: where the network takes a datum as a vector.
 
     Attributes:
@@ -109,7 +110,8 @@ class Standardised:
             targets = targets.double()
             if not bool(targets.isfinite().all()):
                 raise DataError("targets are NaN or infinite; leave those data out")
-            self.target_shift, self.target_unit = _target_units(targets)
+            if self.scale:
+                self.target_shift, self.target_unit = _target_units(targets)
             targets = (targets - self.target_shift) / self.target_unit
             if isinstance(noise_scale, float | int) and isinstance(self.target_unit, Tensor):
                 raise ConfigError(
