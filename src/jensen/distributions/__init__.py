@@ -17,6 +17,7 @@ from jensen.distributions.normal_gamma import NormalGamma
 from jensen.distributions.pinned import Pinned
 from jensen.distributions.rows import sample_common, select
 from jensen.distributions.triangular_normal import TriangularNormal
+from jensen.distributions.vector import VectorDistribution
 
 __all__ = [
     "Bernoulli",
@@ -32,6 +33,7 @@ __all__ = [
     "NormalGamma",
     "Pinned",
     "TriangularNormal",
+    "VectorDistribution",
     "closed_form_kl",
     "detached",
     "diagonal_normal",

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, constraints
 from torch.nn.functional import softplus
 
+from jensen.distributions.vector import VectorDistribution
 
-class CoupledNormal(Distribution):
+
+class CoupledNormal(VectorDistribution):
     r"""z = loc + L c(a(e)) with e ~ N(0, I), a and c invertible.
 
     The map a bends each dimension on its own, a(e) = sinh(tail asinh(e) + skew): it makes tails heavier or lighter
@@ -34,16 +35,6 @@ class CoupledNormal(Distribution):
     """
 
     has_rsample = True
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """Nothing is asked of the parameters but their shapes."""
-        return {}
-
-    @property
-    def support(self) -> Any:
-        """All vectors."""
-        return constraints.real_vector
 
     def __init__(
         self,

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
+from jensen.distributions import VectorDistribution
 from jensen.errors import ConfigError, FitError
 from jensen.inference.ascent import ascend
 from jensen.inference.found import Found
@@ -15,7 +16,7 @@ from jensen.inference.target import Target
 from jensen.seeding import seeded
 
 
-class LowRankNormal(Distribution):
+class LowRankNormal(VectorDistribution):
     r"""N(m, D^{1/2} (I + Q (L L^T - I) Q^T) D^{1/2}): a diagonal, changed in the few directions that Q spans.
 
     Args:
@@ -31,16 +32,6 @@ class LowRankNormal(Distribution):
     """
 
     has_rsample = True
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """Nothing is asked beyond what the constructor says."""
-        return {}
-
-    @property
-    def support(self) -> Any:
-        """All vectors."""
-        return constraints.real_vector
 
     def __init__(self, loc: Tensor, diagonal: Tensor, basis: Tensor, triangle: Tensor) -> None:
         self.loc, self.diagonal, self.basis, self.triangle = loc, diagonal, basis, triangle
@@ -82,7 +73,7 @@ class LowRankNormal(Distribution):
         return noise + (changed.T.reshape(inner.shape) - inner) @ self.basis.T
 
 
-class Equals(Distribution):
+class Equals(VectorDistribution):
     """A mixture of distributions of whatever kind over the same vectors, all with the same weight.
 
     Args:
@@ -93,16 +84,6 @@ class Equals(Distribution):
         >>> q.sample((4,)).shape
         torch.Size([4, 1])
     """
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """Nothing is asked beyond what the parts ask."""
-        return {}
-
-    @property
-    def support(self) -> Any:
-        """All vectors."""
-        return constraints.real_vector
 
     def __init__(self, parts: list[Distribution]) -> None:
         self.parts = parts

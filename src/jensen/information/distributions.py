@@ -1,6 +1,7 @@
 """Information of torch Distributions: in closed form, by enumeration, or by Monte Carlo with its error; in nats."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from math import log, sqrt
 
 import torch
@@ -73,47 +74,46 @@ def log_prob(p: Distribution, value: Tensor) -> Tensor:
 
 def entropy(p: Distribution, samples: int, seed: int | None) -> Estimate:
     """Of one distribution; differential where it has a density."""
-    try:
-        return exact(p.entropy())
-    except NotImplementedError:
-        return expectation(p, lambda x: -log_prob(p, x), samples, seed)
+    closed = _closed_entropy(p)
+    return expectation(p, lambda x: -log_prob(p, x), samples, seed) if closed is None else exact(closed)
 
 
 def cross_entropy(p: Distribution, q: Distribution, samples: int, seed: int | None) -> Estimate:
     """E_p[-log q]."""
     p, q = comparable(p, q)
-    try:
-        return exact(p.entropy() + _closed_kl(p, q))
-    except NotImplementedError:
+    own, divergence = _closed_entropy(p), _closed_kl(p, q)
+    if own is None or divergence is None:
         return expectation(p, lambda x: -log_prob(q, x), samples, seed)
+    return exact(own + divergence)
 
 
 def kl(p: Distribution, q: Distribution, samples: int, seed: int | None) -> Estimate:
     """KL(p || q)."""
     p, q = comparable(p, q)
-    try:
-        return exact(_closed_kl(p, q))
-    except NotImplementedError:
+    closed = _closed_kl(p, q)
+    if closed is None:
         return expectation(p, lambda x: _difference(log_prob(p, x), log_prob(q, x)), samples, seed)
+    return exact(closed)
 
 
-def _closed_kl(p: Distribution, q: Distribution) -> Tensor:
-    """In closed form.
+def _closed_entropy(p: Distribution) -> Tensor | None:
+    """In closed form; None if none is known."""
+    try:
+        return p.entropy()
+    except NotImplementedError:
+        return None
 
-    Raises:
-        NotImplementedError: If none is known.
-    """
+
+def _closed_kl(p: Distribution, q: Distribution) -> Tensor | None:
+    """In closed form; None if none is known."""
     if isinstance(p, Uniform) and isinstance(q, ContinuousBernoulli):
         # torch takes ends that coincide for ends that lie outside.
-        raise NotImplementedError
-    try:
-        return kl_divergence(p, q)
-    except NotImplementedError:
-        # torch knows normals with independent cells, and those with dependent ones, but no pair of the two.
-        wide = [_with_covariance(one) for one in (p, q)]
-        if wide == [p, q]:
-            raise
-        return kl_divergence(*wide)
+        return None
+    # torch knows normals with independent cells, and those with dependent ones, but no pair of the two.
+    for pair in ((p, q), (_with_covariance(p), _with_covariance(q))):
+        with suppress(NotImplementedError):
+            return kl_divergence(*pair)
+    return None
 
 
 def _with_covariance(p: Distribution) -> Distribution:

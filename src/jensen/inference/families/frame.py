@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
+from jensen.distributions import VectorDistribution
 from jensen.errors import ShapeError
 
 
@@ -80,7 +81,7 @@ class Frame(nn.Module):
         return self.scale[:, None] * factor if self.diagonal else self.scale @ factor
 
 
-class Framed(Distribution):
+class Framed(VectorDistribution):
     """A distribution over a frame's coordinates, seen in the target's.
 
     Args:
@@ -89,16 +90,6 @@ class Framed(Distribution):
     """
 
     has_rsample = True
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """Nothing is asked beyond what the base asks."""
-        return {}
-
-    @property
-    def support(self) -> Any:
-        """All vectors."""
-        return constraints.real_vector
 
     def __init__(self, base: Distribution, frame: Frame) -> None:
         self.base, self.frame = base, frame

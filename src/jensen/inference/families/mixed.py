@@ -5,10 +5,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution, constraints, kl_divergence, register_kl
+from torch.distributions import Distribution, kl_divergence, register_kl
+
+from jensen.distributions import VectorDistribution
 
 
-class Mixed(Distribution):
+class Mixed(VectorDistribution):
     r"""The density :math:`q(u) \prod_s \pi_s(z_s)` of vectors (u, z), with states z as whole numbers.
 
     Args:
@@ -23,16 +25,6 @@ class Mixed(Distribution):
     """
 
     has_rsample = False
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """Nothing is checked."""
-        return {}
-
-    @property
-    def support(self) -> Any:
-        """All vectors; the density of one whose last columns aren't states is zero."""
-        return constraints.real_vector
 
     def __init__(self, continuous: Distribution | None, log_probs: Float[Tensor, "sites states"]) -> None:
         self.continuous = continuous

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+
+from jensen.distributions import VectorDistribution
 
 
-class StudentMixture(Distribution):
+class StudentMixture(VectorDistribution):
     r"""The density :math:`\sum_k \pi_k\, t_\nu(u; m_k, L_k L_k^T)` over vectors.
 
     Args:
@@ -24,16 +25,6 @@ class StudentMixture(Distribution):
         >>> bool(torch.isclose(t.log_prob(torch.tensor([0.5])), expected))
         True
     """
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """Nothing is checked."""
-        return {}
-
-    @property
-    def support(self) -> Any:
-        """All vectors."""
-        return constraints.real_vector
 
     def __init__(
         self,
