@@ -15,19 +15,23 @@ from jensen.inference.mcmc.leapfrog import energy, leapfrog
 from jensen.inference.mcmc.options import FEWEST_ROWS, check_counts, check_real, check_share
 from jensen.inference.mcmc.starting import Start, check_finite, find_start, given_points, is_dense
 from jensen.inference.mcmc.step_size import first_guess
-from jensen.inference.mcmc.trees import Finished, Trees
+from jensen.inference.mcmc.trace import Trace, worth_more
+from jensen.inference.mcmc.trees import Trees
 from jensen.inference.mcmc.warm_up import WarmUp
 from jensen.inference.mcmc.watching import OnDraws, Watch
 from jensen.inference.target import Target
 from jensen.seeding import seeded
 
+DRAWS = 1000
+"""Draws of each chain, and by how many more they grow, where their number is left open."""
+MOST_DRAWS = 4 * DRAWS
 _WARM_DEPTH = 7
 """Doublings at most while the coordinates aren't learnt yet, when long paths tell little."""
 
 
 def nuts(
     target: Target,
-    draws: int = 1000,
+    draws: int | None = None,
     chains: int = 16,
     *,
     warmup: int = 200,
@@ -48,7 +52,8 @@ def nuts(
 
     Args:
         target: The log-joint.
-        draws: Kept draws of each chain.
+        draws: Kept draws of each chain. None: 1,000, and further 1,000 up to 4,000 while the chains nearly agree but
+            not well enough (R-hat above 1.01, or fewer than 400 effective draws of a coordinate).
         chains: How many; in one batch 16 cost little more than 4.
         warmup: Transitions of each chain before, which aren't kept. It is made with at least 16 chains.
         init: A value of each parameter to begin at, alike for all chains or with a leading dimension for them, or
@@ -79,11 +84,15 @@ def nuts(
     Source: The No-U-Turn sampler, 2014, https://arxiv.org/abs/1111.4246; A conceptual introduction to Hamiltonian Monte
     Carlo, 2017, https://arxiv.org/abs/1701.02434.
     """
-    check_counts(draws, chains, warmup)
+    check_counts(DRAWS if draws is None else draws, chains, warmup)
     check_share("acceptance", acceptance)
     if not 1 <= max_depth <= 16:
         raise ConfigError(f"max_depth is {max_depth}; it has to be from 1 to 16")
-    with seeded(seed), Watch("nuts", draws * chains, on_draws, progress) as watch, np.errstate(all="ignore"):
+    with (
+        seeded(seed),
+        Watch("nuts", (draws or DRAWS) * chains, on_draws, progress) as watch,
+        np.errstate(all="ignore"),
+    ):
         generator = np.random.default_rng(int(torch.randint(2**62, ())))
         start = begin(target, chains, warmup, init, metric, generator)
         points, learnt = _warm_up(
@@ -172,43 +181,33 @@ def _sample(
     target: Target,
     points: Array,
     learnt: tuple[Metric, float],
-    draws: int,
+    draws: int | None,
     max_depth: int,
     generator: np.random.Generator,
     watch: Watch,
 ) -> Draws:
     metric, step = learnt
-    chains = len(points)
-    density = Density(target, metric)
-    trees = Trees(density, metric.inward(points), generator, max_depth)
-    z = np.empty((chains, draws, target.dim))
-    stats = {name: np.empty((chains, draws)) for name in ("log_prob", "acceptance", "energy")}
-    counts = {name: np.empty((chains, draws), dtype=np.int64) for name in ("leapfrogs", "tree_depth")}
-    divergent = np.empty((chains, draws), dtype=bool)
-    made = np.zeros(chains, dtype=np.int64)
-
-    def keep(finished: Finished) -> None:
-        # What a chain draws while it waits for slower ones doesn't count: each gives its first draws.
-        kept = made[finished.rows] < draws
-        at = finished.rows[kept], made[finished.rows[kept]]
-        z[at] = finished.z[kept]
-        stats["log_prob"][at], stats["energy"][at] = finished.value[kept], finished.energy[kept]
-        stats["acceptance"][at] = finished.acceptance[kept]
-        counts["leapfrogs"][at], counts["tree_depth"][at] = finished.leapfrogs[kept], finished.depth[kept]
-        divergent[at] = finished.divergent[kept]
-        made[finished.rows] += 1
-
+    trees = Trees(Density(target, metric), metric.inward(points), generator, max_depth)
+    trace = Trace(len(points), target.dim)
     trees.begin(step)
-    while made.min() < draws:
-        finished = trees.advance(step)
-        if finished is not None:
-            keep(finished)
-            watch.done(int(np.minimum(made, draws).sum()))
-    recorded = {**stats, **counts, "divergent": divergent}
+
+    def go_on(wanted: int) -> None:
+        while trace.complete < wanted:
+            finished = trees.advance(step)
+            if finished is not None:
+                trace.keep(finished)
+                watch.done(trace.kept(wanted))
+
+    wanted = DRAWS if draws is None else draws
+    go_on(wanted)
+    while draws is None and wanted < MOST_DRAWS and worth_more(trace.positions(wanted)):
+        wanted += DRAWS
+        watch.draws = wanted * len(points)
+        go_on(wanted)
     return Draws(
         target,
-        torch.from_numpy(metric.outward(z)),
+        torch.from_numpy(metric.outward(trace.positions(wanted))),
         "nuts",
-        {name: torch.from_numpy(value) for name, value in recorded.items()},
+        {name: torch.from_numpy(value) for name, value in trace.stats(wanted).items()},
         {"step_size": step, "metric": "dense" if metric.dense else "diagonal", "max_depth": max_depth},
     )
