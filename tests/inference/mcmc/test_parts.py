@@ -5,7 +5,6 @@ from scipy.linalg import eigh
 
 from inference.mcmc.targets import COVARIANCE, gaussian
 from jensen.inference import Target, real
-from jensen.inference.mcmc.ascent import ascend
 from jensen.inference.mcmc.density import Density, Metric
 from jensen.inference.mcmc.leapfrog import energy, leapfrog
 from jensen.inference.mcmc.starting import find_start
@@ -98,17 +97,6 @@ def test_divergent_paths_end_and_their_chains_stay() -> None:
     assert finished is not None
     assert finished.divergent.all()
     np.testing.assert_array_equal(finished.z, z)
-
-
-def test_climbs_reach_the_top() -> None:
-    scales = 10.0 ** np.arange(-2, 3)
-
-    def density(x: Array) -> tuple[Array, Array]:
-        d = (x - 3) / scales
-        return -0.5 * (d**2).sum(1) - 0.1 * (d**4).sum(1), -(d + 0.4 * d**3) / scales
-
-    found = ascend(density, np.random.default_rng(0).standard_normal((4, 5)), 200, tolerance=1e-9)
-    np.testing.assert_allclose((found.points - 3) / scales, 0, atol=1e-3)
 
 
 def test_a_start_knows_the_curvature() -> None:

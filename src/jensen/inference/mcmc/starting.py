@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from jensen.errors import DataError, ShapeError
-from jensen.inference.mcmc.ascent import ascend
+from jensen.inference.ascent import ascend
 from jensen.inference.mcmc.density import Array, Density, Metric, evaluate
+from jensen.inference.start import hessian
 from jensen.inference.target import Target
 
-_FIRST, _SECOND = 40, 25
-"""Iterations uphill before and after the coordinates are whitened."""
+_FIRST, _SECOND = 60, 40
+"""Steps uphill before and after the coordinates are whitened, those that are taken back included."""
+_PROMISE = 1e-3
+"""Nats that a further step uphill has to promise."""
+_PAIRS = 10
+"""Steps that the way uphill remembers."""
 _OVERDISPERSED = 1.5
 """Starting points lie so many standard deviations of the mode's normal distribution from it, where they can."""
 _FLAT = 1e-3
@@ -83,20 +88,31 @@ def check_finite(target: Target, points: Array) -> None:
         )
 
 
-def _curvature(density: Density, point: Array, rows: int) -> Array:
-    """The negative Hessian in whitened coordinates by central differences, (dim, dim); so many points a call."""
-    dim = len(point)
-    width = 1e-4
-    shifts = np.concatenate([np.eye(dim), -np.eye(dim)]) * width
-    filled = np.concatenate([point + shifts, np.repeat(point[None], -2 * dim % rows, 0)])
-    slopes = np.concatenate([density(part)[1] for part in filled.reshape(-1, rows, dim)])[: 2 * dim]
-    hessian = (slopes[dim:] - slopes[:dim]) / (2 * width)
-    return 0.5 * (hessian + hessian.T)
+class _Slope:
+    """A density for searches in torch, always called with the same number of points, as recordings of it want."""
+
+    def __init__(self, density: Density, rows: int) -> None:
+        self.density = density
+        self.rows = rows
+
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (n,) and gradients (n, dim)."""
+        n = len(points)
+        filled = np.concatenate([points.numpy(), np.repeat(points[:1].numpy(), -n % self.rows, 0)])
+        parts = [self.density(part) for part in filled.reshape(-1, self.rows, filled.shape[1])]
+        value, slope = (np.concatenate(found)[:n] for found in zip(*parts, strict=True))
+        return torch.from_numpy(value), torch.from_numpy(slope)
+
+    def climb(self, points: Array, steps: int) -> tuple[Array, Array]:
+        """Where ways uphill from points (n, dim) lead, and the log-densities there."""
+        end = ascend(self, torch.from_numpy(points), tolerance=_PROMISE, evaluations=steps, memory=_PAIRS)
+        return end.points.numpy(), end.values.numpy()
 
 
-def _whitened(density: Density, point: Array, rows: int) -> tuple[Metric, bool]:
+def _whitened(slope: _Slope, point: Array) -> tuple[Metric, bool]:
     """Coordinates by the curvature at a point, and whether the density is a peak there."""
-    curvature = _curvature(density, point, rows)
+    density = slope.density
+    curvature: Array = -hessian(slope, torch.from_numpy(point)).numpy()
     if not np.isfinite(curvature).all():
         return density.metric, False
     values, vectors = np.linalg.eigh(curvature)
@@ -129,23 +145,22 @@ def find_start(target: Target, chains: int, dense: bool, generator: np.random.Ge
     """
     scattered = target.starting_points(chains, int(generator.integers(2**31))).numpy(force=True)
     plain = Metric(np.zeros(target.dim), np.ones(target.dim))
-    density = Density(target, plain)
-    found = ascend(density, scattered, _FIRST)
-    best = int(found.value.argmax())
-    metric, _ = _whitened(density, found.points[best], chains)
-    density = Density(target, metric)
-    found = ascend(density, metric.inward(found.points), _SECOND)
-    best = int(found.value.argmax())
-    tops = metric.outward(found.points)
-    metric, peak = _whitened(density, found.points[best], chains)
+    uphill = _Slope(Density(target, plain), chains)
+    points, values = uphill.climb(scattered, _FIRST)
+    metric, _ = _whitened(uphill, points[values.argmax()])
+    uphill = _Slope(Density(target, metric), chains)
+    points, values = uphill.climb(metric.inward(points), _SECOND)
+    best = int(values.argmax())
+    tops = metric.outward(points)
+    metric, peak = _whitened(uphill, points[best])
     _, slope = evaluate(target, tops)
     # What a whole Newton step would still gain at the top.
     left = 0.5 * np.square(metric.gradient(slope)[best]).sum()
     if not peak or left > 0.1 * target.dim:
         return Start(scattered, plain, False)
-    tops[found.value < found.value[best] - 20 - 2 * target.dim] = tops[best]
+    tops[values < values[best] - 20 - 2 * target.dim] = tops[best]
     spread = _OVERDISPERSED * (metric.outward(generator.standard_normal(tops.shape)) - metric.centre)
-    lowest = found.value[best] - 40 - 5 * target.dim
+    lowest = values[best] - 40 - 5 * target.dim
     for _ in range(20):
         low = evaluate(target, tops + spread)[0] < lowest
         if not low.any():
