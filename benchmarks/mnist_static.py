@@ -3,8 +3,9 @@
 Run it seed by seed; results are merged into benchmarks/results/mnist_static.json. The recipe is the default one, chosen
 by the validation images of this set alone; --together then fits it to training and validation images, 60,000 in all, as
 the published figures of Burda et al. do. With --recipe iwae it maximises the importance-weighted bound of 5 samples.
-JENSEN_DATA has to name the folder with the data set, or it is fetched. With --pythae, the path of the Python of the peers' environment, it also takes the time of an epoch of Pythae's trainer
-in turn with jensen's, and from it that of Pythae's 500 epochs.
+JENSEN_DATA has to name the folder with the data set, or it is fetched. With --pythae, the path of the Python of the
+peers' environment, it also takes the time of an epoch of Pythae's trainer in turn with jensen's, and from it that of
+Pythae's 500 epochs.
 """
 
 import argparse
