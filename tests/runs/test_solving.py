@@ -36,6 +36,15 @@ def test_it_is_seen_while_it_grows_and_told_of_as_other_fits_are(tmp_path: Path)
     assert run.history[-1]["valid"]["elbo"] == pytest.approx(float(values.mean()))
 
 
+def test_what_was_stopped_early_says_so() -> None:
+    cut = fit(DATASET, "mixture", {"epochs": 3, "components": 2}).history[-1]
+    assert cut["note"].endswith("stopped after 3 iterations, before the bound stood still: allow more epochs")
+    assert not cut["converged"]
+    whole = fit(DATASET, "mixture", {"components": 2}).history[-1]
+    assert whole["converged"]
+    assert "note" not in whole
+
+
 def test_what_breaks_it_is_told_and_lets_the_folder_go(tmp_path: Path) -> None:
     class Breaker(Told):
         def step(self, data: int) -> None:

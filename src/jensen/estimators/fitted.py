@@ -58,7 +58,7 @@ class ExactEstimator(DensityMixin, BaseEstimator, ABC):
         self.lower_bound_ = float(self.lower_bounds_[-1]) if len(self.lower_bounds_) else float("nan")
         self.n_iter_ = len(run.history)
         self.note_ = str(run.history[-1].get("note", "")) if run.history else ""
-        self.converged_ = bool(run.history) and run.history[-1]["step"] < run.config.epochs
+        self.converged_ = bool(run.history) and bool(run.history[-1]["converged"])
         self.n_features_in_ = run.schema.event_shape[0]
         if run.schema.columns is not None:
             self.feature_names_in_ = np.asarray(run.schema.columns, dtype=object)

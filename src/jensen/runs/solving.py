@@ -115,7 +115,10 @@ def _solved(
                 run.save(path)
             watcher.start(run, len(dataset), config.epochs, 0)
         if iteration is None:
-            run.history[-1] |= {"status": "finished", "valid": _validated(run, valid)}
+            last = run.history[-1]
+            last |= {"status": "finished", "valid": _validated(run, valid)}
+            cut = f"it was stopped after {len(run.history)} iterations, before the bound stood still: allow more epochs"
+            last["note"] = "; ".join(filter(None, [last.get("note"), cut]))
             break
         status = "finished" if iteration.converged else "running"
         seconds = time.perf_counter() - begun
@@ -133,7 +136,8 @@ def _solved(
             valid=None if checked is None else (checked["elbo"], checked["standard_error"]),
             best=True,
         )
-        run.history.append(_record(epoch) | ({"note": iteration.note} if iteration.note else {}))
+        said = {"note": iteration.note} if iteration.note else {}
+        run.history.append(_record(epoch) | {"converged": iteration.converged} | said)
         watcher.step(len(dataset))
         watcher.epoch(epoch)
         if path is not None and time.monotonic() - saved > SAVE_EVERY:
