@@ -240,7 +240,7 @@ def test_factor_analysis_is_stationary_and_finds_the_noise() -> None:
         (RNG.normal(size=(3, 9)), 2, DataError, "subspace"),
         (np.outer(np.arange(9.0), [1.0, 2.0, 3.0]), 1, DataError, "subspace"),
         (X[:1], 2, DataError, "1"),
-        (X, 6, ConfigError, "less than the number of cells"),
+        (X, 6, ConfigError, "less than that of a datum's cells"),
         (GAPS, 2, DataError, "solver='em'"),
     ],
 )

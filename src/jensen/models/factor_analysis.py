@@ -53,6 +53,6 @@ def check_latent_dim(latent_dim: int, cells: int) -> None:
     """
     if not 1 <= latent_dim < cells:
         raise ConfigError(
-            f"n_components has to be at least 1 and less than the number of cells of a datum, got {latent_dim} for "
+            f"the number of latents has to be at least 1 and less than that of a datum's cells, got {latent_dim} for "
             f"{cells} feature(s); with as many latents as cells no noise is left"
         )

@@ -142,7 +142,7 @@ def closed_form(model: LinearGaussian, found: Spectrum) -> float:
     if len(values) < m or noise <= _TINY * found.total / d:
         raise DataError(
             f"the {found.n} data lie in a subspace of at most {m} dimensions, so without noise the likelihood has no "
-            "bound; choose fewer n_components, or add data"
+            "bound; choose fewer latents, or add data"
         )
     spread = torch.full((), noise, dtype=torch.float64)
     model.set(found.vectors[:, :m] * (values - noise).clamp(min=0.0).sqrt(), found.mean, spread)
@@ -156,7 +156,7 @@ def eigh(model: LinearGaussian, rows: Rows) -> Iterator[Iteration]:
     if len(rows) - 1 < model.latent_dim:
         raise DataError(
             f"{len(rows)} data (n_samples = {len(rows)}) lie in a subspace of {len(rows) - 1} dimensions; choose at "
-            f"most {max(1, len(rows) - 2)} n_components, or add data"
+            f"most {max(1, len(rows) - 2)} latents, or add data"
         )
     yield Iteration(1, closed_form(model, spectrum(rows, model.latent_dim)), True)
 
