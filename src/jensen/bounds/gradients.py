@@ -124,9 +124,9 @@ def doubly_reparameterised(model: HasTerms, batch: Batch, bound: Bound, samples:
     weights = torch.softmax(log_ratio.detach(), 0)
     if latent.requires_grad:
         # What flows into z bears one factor of the weights already; the way on to q gets the second.
-        latent.register_hook(
-            lambda gradient: gradient * weights.reshape(*weights.shape, *[1] * (latent.ndim - 2))
-        )
+        # The hook must not hold the latent, which holds the hook: neither would ever be freed.
+        second = weights.reshape(*weights.shape, *[1] * (latent.ndim - 2))
+        latent.register_hook(lambda gradient: gradient * second)
     return Estimate((weights * log_ratio).sum(0), terms)
 
 
