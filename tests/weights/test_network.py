@@ -1,14 +1,15 @@
 import copy
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from jensen.errors import ConfigError, ShapeError
+from jensen.errors import ConfigError, DataError, ShapeError
 from jensen.weights import FunctionalNetwork
-from jensen.weights.network import flat, unflat
+from jensen.weights.network import flat, tensor_of, unflat
 from jensen.weights.stacked import LARGE, Product, stacked
 
 NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
@@ -231,3 +232,24 @@ def test_large_layers_have_the_slopes_of_plain_ones() -> None:
     function = FunctionalNetwork(wide)
     weights, rows = drawn(function, 3), torch.randn(6, 130)
     torch.testing.assert_close(function(weights, rows), by_hand(wide, weights, rows), atol=1e-4, rtol=1e-4)
+
+
+def test_arrays_that_torch_cannot_share_are_copied() -> None:
+    values = np.arange(6.0).reshape(2, 3)
+    frozen = values.copy()
+    frozen.flags.writeable = False
+    for other in (values[::-1][::-1], values[::-1], frozen, values.astype(">f8"), values.astype("<f4")[:, ::-1]):
+        torch.testing.assert_close(tensor_of(other, "X").double(), torch.tensor(other.astype("<f8").copy()))
+    for kind in (np.uint16, np.uint32, np.uint64):
+        assert tensor_of(values.astype(kind), "y").dtype == torch.int64
+    with pytest.raises(DataError, match="y has rows of several lengths"):
+        tensor_of([[1, 2], [3]], "y")
+    with pytest.raises(DataError, match="y has to hold numbers, got dtype <U1"):
+        tensor_of(["a"], "y")
+
+
+def test_inputs_are_real_and_places_of_embeddings_are_whole() -> None:
+    network = FunctionalNetwork(nn.Sequential(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(4, 1)))
+    assert network.inputs(np.array([[0, 4]], dtype=np.uint8)).dtype == torch.int64
+    with pytest.raises(DataError, match="complex"):
+        FunctionalNetwork(nn.Linear(1, 1)).inputs(torch.ones(2, 1, dtype=torch.complex64))

@@ -158,6 +158,8 @@ class FunctionalNetwork:
         found = tensor_of(x, "X")
         if found.ndim == 0 or len(found) == 0:
             raise ShapeError(f"wanted data (n, ...) with n of at least 1, got shape {tuple(found.shape)}")
+        if found.is_complex():
+            raise DataError("X holds complex numbers; give real ones, as both parts in columns of their own")
         embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in self.skeleton.modules())
         keeps = embeds and not found.is_floating_point()
         if found.is_floating_point() and not bool(found.isfinite().all()):
@@ -165,7 +167,7 @@ class FunctionalNetwork:
                 f"{int((~found.isfinite()).sum())} of {found.numel()} cells of X are NaN or infinite; impute them or "
                 "leave those data out"
             )
-        return found.to(self.device, None if keeps else self.dtype)
+        return found.to(self.device, torch.int64 if keeps else self.dtype)
 
     def single(
         self,
@@ -391,21 +393,32 @@ def tensor_of(values: Any, name: str) -> Tensor:
         name: What they are, for messages.
 
     Raises:
-        DataError: If they aren't numbers.
+        DataError: If they aren't numbers, or rows differ in length.
 
     Example:
         >>> tensor_of([[1, 2]], "X").shape
         torch.Size([1, 2])
     """
     if isinstance(values, Tensor):
-        return values
-    array = np.asarray(values)
+        return _signed(values)
     try:
-        return torch.as_tensor(array)
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError(f"{name} has rows of several lengths; give one shape for all data") from None
+    if not array.flags.writeable or not array.dtype.isnative or any(step < 0 for step in array.strides):
+        # torch knows neither foreign byte orders nor reversed arrays, and warns of those that can't be written to.
+        array = np.array(array, array.dtype.newbyteorder("="), order="C")
+    try:
+        return _signed(torch.as_tensor(array))
     except (TypeError, ValueError, RuntimeError):
         raise DataError(
             f"{name} has to hold numbers, got dtype {array.dtype}; encode text and categories as numbers first"
         ) from None
+
+
+def _signed(values: Tensor) -> Tensor:
+    """Integers of a type that torch can compare and index with."""
+    return values.long() if values.dtype in (torch.uint16, torch.uint32, torch.uint64) else values
 
 
 def chosen(network: nn.Module, free: Sequence[str], subset: Subset) -> list[str]:
