@@ -335,6 +335,10 @@ def test_wrong_input_is_refused() -> None:
     posterior = classifier()
     with pytest.raises(ShapeError, match=r"can't take data of shape \(1, 3\)"):
         posterior.update(torch.zeros(4, 3), torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ShapeError, match=r"\(1, 3\): module '0' \(Linear\)"):
+        posterior.predict(torch.zeros(4, 3))
+    with pytest.raises(ConfigError, match="samples has to be at least 1, got 0"):
+        posterior.predict(x, samples=0)
     with pytest.raises(ConfigError, match="update can't change structure"):
         posterior.update(x, y, structure="full")
     with pytest.raises(DataError, match="2 of 180 cells of X are NaN"):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jensen.errors import ConfigError, DataError, ShapeError
+from jensen.errors import ConfigError, DataError, JensenError, ShapeError
+from jensen.seeding import seeded
 from jensen.weights.stacked import stacked
 
 MEMORY = 8 * 2**20
@@ -26,6 +27,10 @@ Values = dict[str, Tensor]
 
 Subset = str | Sequence[str]
 """Which parameters: "all", "last-layer", or their names, where "0" also stands for "0.weight" and "0.bias"."""
+
+
+_REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
+"""What modules raise of data that they can't take."""
 
 
 class FunctionalNetwork:
@@ -46,7 +51,8 @@ class FunctionalNetwork:
         skeleton: The copy; its parameters hold nothing.
 
     Raises:
-        ConfigError: If there is no such parameter, or none that isn't frozen.
+        ConfigError: If there is no such parameter, or none that isn't frozen; if a lazy module has no shapes yet, or
+            batch normalisation keeps no statistics.
 
     Example:
         >>> network = FunctionalNetwork(nn.Linear(3, 2))
@@ -56,6 +62,7 @@ class FunctionalNetwork:
     """
 
     def __init__(self, network: nn.Module, subset: Subset = "all", *, frozen_too: bool = False) -> None:
+        _usable(network)
         named = dict(network.named_parameters())
         if not named:
             raise ConfigError(
@@ -225,11 +232,16 @@ class FunctionalNetwork:
             ShapeError: If the network can't take the data, or returns something else.
         """
         sets = {**(buffers or {}), **weights}
+        try:
+            return self._evaluated(sets, x, training, each)
+        except (JensenError, torch.OutOfMemoryError):
+            raise
+        except _REFUSALS as error:
+            raise self._refused(weights, x, each, training, error) from error
+
+    def _evaluated(self, sets: Mapping[str, Tensor], x: Tensor, training: bool, each: bool) -> Tensor:
         if self._stacked is not None:
-            try:
-                return self._stacked({**self._others(sets), **sets}, x, each, training)
-            except RuntimeError as error:
-                raise self._refused(weights, x, each, error) from error
+            return self._stacked({**self._others(sets), **sets}, x, each, training)
         if len(next(iter(sets.values()))) == 1:
             return self._loop(sets, x, training, each)
         if (training, each) in self._looped:
@@ -241,21 +253,20 @@ class FunctionalNetwork:
         )
         try:
             return mapped(sets, x)
-        except RuntimeError as error:
+        except (JensenError, torch.OutOfMemoryError):
+            raise
+        except _REFUSALS as error:
             # Either the data don't fit, or the network does what can't be done for many sets at once.
             where = self._where(lambda: mapped(sets, x))
             first = {name: value[0] for name, value in sets.items()}
-            try:
-                self.single(_copied(first), x[0] if each else x, training=training)
-            except RuntimeError:
-                raise self._refused(weights, x, each, error) from error
+            self.single(_copied(first), x[0] if each else x, training=training)
             self._looped.add((training, each))
             warnings.warn(
                 f"{where} does what can't be done for many sets of weights at once "
                 f"({str(error).splitlines()[0]}); they are gone through one after the other, which is slower. "
                 "In-place changes, Python branches on values and .item() are the usual reasons",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
             return self._loop(sets, x, training, each)
 
@@ -278,17 +289,16 @@ class FunctionalNetwork:
         )
 
     def _refused(
-        self, weights: Mapping[str, Tensor], x: Tensor, each: bool, error: RuntimeError
-    ) -> Exception:
+        self, weights: Mapping[str, Tensor], x: Tensor, each: bool, training: bool, error: Exception
+    ) -> ShapeError:
         """What to say of data that the network can't take."""
-        if isinstance(error, torch.OutOfMemoryError):
-            return error
         first = {name: value[0].detach() for name, value in weights.items()}
         rows = x[0] if each else x
-        where = self._where(lambda: self.single(first, rows))
+        where = self._where(lambda: self.single(first, rows, training=training))
+        said = (str(error) or type(error).__name__).splitlines()[0]
         return ShapeError(
-            f"the network can't take data of shape {tuple(rows.shape)}: {where} says "
-            f"'{str(error).splitlines()[0]}'; give data as the network was made for"
+            f"the network can't take data of shape {tuple(rows.shape)}: {where} says '{said}'; give data as the "
+            "network was made for"
         )
 
     def _where(self, call: Callable[[], Any]) -> str:
@@ -375,8 +385,10 @@ class FunctionalNetwork:
         leaves = [m for m in self.skeleton.modules() if not list(m.children())]
         handles = [leaf.register_forward_hook(add) for leaf in leaves]
         try:
-            self.single({}, x[:1])
-        except RuntimeError:
+            # Networks that draw numbers must draw the same ones whether their rows were counted before or not.
+            with seeded(0):
+                self.single({}, x[:1])
+        except _REFUSALS:
             # The call that follows says what is wrong.
             return max(1, count)
         finally:
@@ -457,6 +469,25 @@ def chosen(network: nn.Module, free: Sequence[str], subset: Subset) -> list[str]
 
 def _within(name: str, wanted: str) -> bool:
     return name == wanted or name.startswith(f"{wanted}.")
+
+
+def _usable(network: Any) -> None:
+    """Refuses what isn't a network with weights whose outputs for a datum depend on that datum alone."""
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"wanted a torch.nn.Module, got {type(network).__name__}; put the function into a module's forward"
+        )
+    for name, module in network.named_modules():
+        if any(nn.parameter.is_lazy(value) for value in (*module.parameters(False), *module.buffers(False))):
+            raise ConfigError(
+                f"module '{name}' ({type(module).__name__}) is lazy and has no shapes yet; call the network once with "
+                "data before it is fitted"
+            )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise ConfigError(
+                f"module '{name}' ({type(module).__name__}) keeps no running statistics, so that what the network says "
+                "of a datum depends on its batch; set track_running_stats=True, or take nn.LayerNorm or nn.GroupNorm"
+            )
 
 
 def _hollow(network: nn.Module) -> nn.Module:
