@@ -174,7 +174,7 @@ def fitting_options(config: Any) -> dict[str, Any]:
         ConfigError: If one doesn't exist or can't take its value.
     """
     kind = METHODS[config.method].options
-    of_prior = {key: float(value) for key, value in config.options.items() if key in _PRIOR_OPTIONS}
+    of_prior = {key: value for key, value in config.options.items() if key in _PRIOR_OPTIONS}
     given = {key: value for key, value in config.options.items() if key not in of_prior}
     for name in ("epochs", "batch_size", "learning_rate"):
         value = getattr(config, name)

@@ -127,7 +127,7 @@ def fit(
     """
     chosen = METHODS[method]
     mixture = {
-        {"scale_ratio": "ratio"}.get(key, key): float(options.pop(key))
+        {"scale_ratio": "ratio"}.get(key, key): options.pop(key)
         for key in ("mixture_weight", "scale_ratio")
         if key in options
     }

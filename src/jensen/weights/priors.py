@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from math import inf, log, pi, sqrt
+from math import log, pi, sqrt
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from jensen.errors import ConfigError
 from jensen.registry import Registry
 from jensen.weights.network import Values, flat
+from jensen.weights.options import is_scale
 
 _LOG_TWO_PI = log(2 * pi)
 
@@ -175,13 +176,13 @@ class ScaleMixturePrior(Prior):
         ratio: float = 0.0025,
     ) -> None:
         super().__init__(scales, learned)
-        if not 0 < mixture_weight < 1 or not 0 < ratio < inf:
+        if not (is_scale(mixture_weight) and float(mixture_weight) < 1 and is_scale(ratio)):
             raise ConfigError(
                 f"a scale mixture needs mixture_weight between 0 and 1 and scale_ratio above 0; got "
-                f"{mixture_weight} and {ratio}"
+                f"{mixture_weight!r} and {ratio!r}"
             )
-        self.mixture_weight = mixture_weight
-        self.ratio = ratio
+        self.mixture_weight = float(mixture_weight)
+        self.ratio = float(ratio)
 
     def cells(self, name: str, values: Tensor, scale: Tensor) -> Tensor:
         """Log-density of the mixture."""
@@ -233,9 +234,9 @@ def prior(name: str, weights: Mapping[str, Tensor], prior_scale: PriorScale = 1.
     scales: dict[str, Tensor] = {}
     for parameter, value in weights.items():
         number = 1.0 if isinstance(prior_scale, str) else _scale_of(parameter, prior_scale)
-        if not 0 < number < inf:
-            raise ConfigError(f"prior_scale is a standard deviation above 0; got {number} for {parameter}")
-        scales[parameter] = value.new_tensor(number)
+        if not is_scale(number):
+            raise ConfigError(f"prior_scale is a standard deviation above 0; got {number!r} for {parameter}")
+        scales[parameter] = value.new_tensor(float(number))
     if isinstance(prior_scale, Mapping):
         for wanted in prior_scale:
             if not any(_owns(wanted, parameter) for parameter in weights):
@@ -290,13 +291,13 @@ def _owns(wanted: str, parameter: str) -> bool:
 
 def _scale_of(parameter: str, prior_scale: float | Mapping[str, float | int]) -> float:
     if not isinstance(prior_scale, Mapping):
-        return float(prior_scale)
+        return prior_scale
     owners = [wanted for wanted in prior_scale if _owns(wanted, parameter)]
     if not owners:
         raise ConfigError(
             f"prior_scale says nothing of '{parameter}'; it has {', '.join(prior_scale)}. Name every layer"
         )
-    return float(prior_scale[max(owners, key=len)])
+    return prior_scale[max(owners, key=len)]
 
 
 def restored(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Prior:
