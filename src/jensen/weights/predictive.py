@@ -379,6 +379,9 @@ def linearised(
     Source: The evidence framework applied to classification networks, 1992,
     https://doi.org/10.1162/neco.1992.4.5.720.
     """
+    # No library factorises matrices in half precision.
+    wide = torch.promote_types(loc.dtype, torch.float32)
+    loc, covariance = loc.to(wide), covariance.to(wide)
     plain = isinstance(likelihood, NormalLikelihood) and likelihood.noise_scale != "network"
     if link == "auto":
         link = "closed-form" if plain else "monte-carlo"

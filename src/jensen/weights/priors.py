@@ -43,9 +43,7 @@ class Prior(ABC):
 
     def log_prob(self, weights: Mapping[str, Float[Tensor, "s *shape"]]) -> Float[Tensor, " s"]:
         """Log p(w) of S sets of weights in nats: a sum over all weights, (S,)."""
-        parts = [
-            self.cells(name, weights[name], scale).flatten(1).sum(-1) for name, scale in self.scales.items()
-        ]
+        parts = [_rows(self.cells(name, weights[name], scale)).sum(-1) for name, scale in self.scales.items()]
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
     def kl(self, name: str, loc: Tensor, log_scale: Tensor, prior_log_scale: Tensor) -> Tensor | None:
@@ -96,9 +94,9 @@ class NormalPrior(Prior):
         for name, scale in self.scales.items():
             deviation = weights[name] if self.loc is None else weights[name] - self.loc[name]
             if scale.ndim == 0:
-                total = total - (0.5 / scale.square()) * deviation.flatten(1).square().sum(-1)
+                total = total - (0.5 / scale.square()) * _rows(deviation).square().sum(-1)
             else:
-                total = total - 0.5 * (deviation / scale).flatten(1).square().sum(-1)
+                total = total - 0.5 * _rows(deviation / scale).square().sum(-1)
         return total
 
     def cells(self, name: str, values: Tensor, scale: Tensor) -> Tensor:
@@ -283,6 +281,11 @@ class TrainedPrior:
         if "" in values:
             return self.flat.log_prob({"": values[""][:, : self.size]})
         return self.prior.log_prob(values)
+
+
+def _rows(values: Float[Tensor, "s *shape"]) -> Float[Tensor, "s size"]:
+    """A row of numbers a set, also of sets of single numbers."""
+    return values.reshape(len(values), -1)
 
 
 def _owns(wanted: str, parameter: str) -> bool:
