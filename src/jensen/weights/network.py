@@ -29,7 +29,7 @@ Subset = str | Sequence[str]
 """Which parameters: "all", "last-layer", or their names, where "0" also stands for "0.weight" and "0.bias"."""
 
 
-_REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
+REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 """What modules raise of data that they can't take."""
 
 
@@ -236,7 +236,7 @@ class FunctionalNetwork:
             return self._evaluated(sets, x, training, each)
         except (JensenError, torch.OutOfMemoryError):
             raise
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise self._refused(weights, x, each, training, error) from error
 
     def _evaluated(self, sets: Mapping[str, Tensor], x: Tensor, training: bool, each: bool) -> Tensor:
@@ -255,7 +255,7 @@ class FunctionalNetwork:
             return mapped(sets, x)
         except (JensenError, torch.OutOfMemoryError):
             raise
-        except _REFUSALS as error:
+        except REFUSALS as error:
             # Either the data don't fit, or the network does what can't be done for many sets at once.
             where = self._where(lambda: mapped(sets, x))
             first = {name: value[0] for name, value in sets.items()}
@@ -388,7 +388,7 @@ class FunctionalNetwork:
             # Networks that draw numbers must draw the same ones whether their rows were counted before or not.
             with seeded(0):
                 self.single({}, x[:1])
-        except _REFUSALS:
+        except REFUSALS:
             # The call that follows says what is wrong.
             return max(1, count)
         finally:
@@ -554,6 +554,7 @@ def unflat(vectors: Float[Tensor, "*sets size"], like: Mapping[str, Tensor]) -> 
 
 __all__ = [
     "MEMORY",
+    "REFUSALS",
     "FunctionalNetwork",
     "Subset",
     "Values",
