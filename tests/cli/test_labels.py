@@ -128,3 +128,16 @@ def test_the_listing_names_the_methods_options(call: Call) -> None:
     text = call("models", "bayes-classifier").out
     assert "bagging" in text
     assert call("models", "bayes-regressor", "--json").json["bayes-regressor"]["options"]["method"]["choices"]
+
+
+@pytest.mark.parametrize(("method", "name"), [("pbp", None), ("bayes-by-backprop", "negative_elbo")])
+def test_epochs_and_bounds_are_told_by_their_names(
+    call: Call, tmp_path: Path, method: str, name: str | None
+) -> None:
+    x = np.linspace(-1, 1, 30)[:, None]
+    np.savez(tmp_path / "line.npz", x=x, y=x[:, 0])
+    words = ("--model", "bayes-regressor", "--set", f"method={method}", "--set", "hidden=4", "--epochs", 7)
+    result = call("fit", tmp_path / "line.npz", *words, "--out", tmp_path / "run", "--json").json
+    assert (result["epochs"], result["loss"]) == (7, None)
+    assert name is None or result[name] > 0
+    assert Path(call("report", tmp_path / "run", "--json").json["report"]).exists()

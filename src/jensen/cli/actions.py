@@ -76,7 +76,8 @@ def fit(
     checked = [record["valid"] for record in run.history if record["valid"] is not None]
     if labelled:
         del result["elbo"], result["skipped_steps"]
-        result |= {"method": run.config.method, "loss": last["train"].get("loss")}
+        # Some methods record a bound in place of a loss, or nothing.
+        result |= {"method": run.config.method, "loss": None, **last["train"]}
         if run.about["n_valid"]:
             result["valid"] = run.evaluations[-1] if run.evaluations else None
     if checked:
