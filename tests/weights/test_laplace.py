@@ -390,3 +390,20 @@ def test_a_single_number_may_be_a_weight(structure: str) -> None:
     drawn = posterior.sample(3)
     assert drawn["scale"].shape == (3,)
     assert posterior.log_prob(drawn).shape == (3,)
+
+
+@pytest.mark.parametrize("structure", ["full", "diagonal"])
+def test_what_lies_outside_of_a_subnetwork_stays_in_updates(structure: str) -> None:
+    x, y = blobs()
+    options = {"structure": structure, "subset": "subnetwork", "subnetwork_size": 6, "epochs": 5}
+    posterior = jn.weights.fit(small(), x, y, method="laplace", **options)
+    assert isinstance(posterior, LaplacePosterior)
+    later = posterior.update(x + 0.5, y)
+    masks = {
+        name: mask for block in posterior.precision.blocks for name, mask in block.packing.masks().items()
+    }
+    assert sum(int(mask.sum()) for mask in masks.values()) == 6
+    for name, mask in masks.items():
+        change = later.mean[name] - posterior.mean[name]
+        assert not bool(change[~mask].any())
+    assert any(bool((later.mean[n] - posterior.mean[n])[mask].any()) for n, mask in masks.items())

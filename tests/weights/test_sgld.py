@@ -128,5 +128,7 @@ def test_chains_that_go_astray_set_out_again_with_smaller_steps(method: str) -> 
     assert isinstance(posterior, jn.weights.MembersPosterior)
     # No noise can be as large as the targets' spread, which is below one.
     assert float(posterior.members[NOISE].max()) < 0
-    with pytest.raises(FitError, match=r"draws say less of the targets .*give a smaller step_size than 0\.33"):
+    with pytest.raises(
+        FitError, match=r"draws say less of the targets .*give a smaller step_size than 0\.33"
+    ):
         jn.weights.fit(network, x, y, step_size=0.33, **options)
