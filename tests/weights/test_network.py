@@ -317,3 +317,30 @@ def test_a_network_that_draws_numbers_predicts_by_the_seed(method: str) -> None:
     assert torch.equal(posterior.predict(x, seed=1).mean, first)
     assert torch.equal(posterior.predict(x, seed=1).mean, first)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), 3)
+        for place in range(x.shape[1]):
+            state = self.cell(x[:, place], state)
+        return state
+
+
+def test_what_torch_goes_through_one_by_one_is_named_once() -> None:
+    torch.manual_seed(0)
+    network, x = Recurrent(), torch.randn(6, 4, 2)
+    function = FunctionalNetwork(network)
+    weights = drawn(function, 5)
+    with pytest.warns(RuntimeWarning, match=r"module 'cell' \(GRUCell\) has an operation") as said:
+        found = function(weights, x)
+    assert len(said) == 1
+    torch.testing.assert_close(found, by_hand(network, weights, x))
+    function(weights, x)  # a second warning would be an error
+    with pytest.warns(RuntimeWarning) as said:
+        jn.weights.fit(network, x, torch.arange(6) % 3, method="ensemble", members=2, epochs=2).predict(x)
+    assert all(str(one.message).startswith("module 'cell'") for one in said)

@@ -29,6 +29,9 @@ Subset = str | Sequence[str]
 """Which parameters: "all", "last-layer", or their names, where "0" also stands for "0.weight" and "0.bias"."""
 
 
+_SLOW = "There is a performance drop"
+"""How torch begins to say that it goes through something one by one."""
+
 REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 """What modules raise of data that they can't take."""
 
@@ -83,6 +86,7 @@ class FunctionalNetwork:
         self.tied = len(list(network.named_parameters(remove_duplicate=False))) > len(named)
         self.attends = any(isinstance(module, nn.MultiheadAttention) for module in network.modules())
         self._looped: set[tuple[bool, bool]] = set()
+        self._slow: dict[tuple[bool, bool], bool] = {}
         self._bytes: dict[torch.Size, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -147,7 +151,7 @@ class FunctionalNetwork:
         known = self.buffers
         added = {name: value.detach().clone() for name, value in other.skeleton.named_buffers()}
         other.buffers = {**added, **known}
-        other._looped = set()
+        other._looped, other._slow = set(), {}
         other._bytes = {}
         return other
 
@@ -252,7 +256,10 @@ class FunctionalNetwork:
             randomness="different",
         )
         try:
-            return mapped(sets, x)
+            if (training, each) not in self._slow:
+                return self._first(lambda values: mapped(values, x), sets, (training, each))
+            with quiet() if self._slow[training, each] else nullcontext():
+                return mapped(sets, x)
         except (JensenError, torch.OutOfMemoryError):
             raise
         except REFUSALS as error:
@@ -269,6 +276,35 @@ class FunctionalNetwork:
                 stacklevel=3,
             )
             return self._loop(sets, x, training, each)
+
+    def _first(
+        self,
+        call: Callable[[Mapping[str, Tensor]], Tensor],
+        sets: Mapping[str, Tensor],
+        mode: tuple[bool, bool],
+    ) -> Tensor:
+        """The first call of many sets at once; a warning names what torch goes through one by one on its own."""
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            result = call(sets)
+        self._slow[mode] = any(str(one.message).startswith(_SLOW) for one in said)
+        for one in said:
+            if not str(one.message).startswith(_SLOW):
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        if self._slow[mode]:
+
+            def strict() -> None:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("error", _SLOW)
+                    call(_copied(sets))
+
+            warnings.warn(
+                f"{self._where(strict)} has an operation that torch can't do for many sets of weights at once; within "
+                "it they are gone through one after the other, which is slower",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return result
 
     def _others(self, given: Mapping[str, Tensor]) -> Values:
         """The parameters and buffers that aren't given, once for each set."""
@@ -501,6 +537,14 @@ def _hollow(network: nn.Module) -> nn.Module:
 
 
 @contextmanager
+def quiet() -> Generator[None]:
+    """Within the block torch doesn't say of each operation that it is slow for many sets of weights at once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _SLOW, UserWarning)
+        yield
+
+
+@contextmanager
 def _unfused() -> Generator[None]:
     """Within the block attention takes the path that can be mapped over sets of weights."""
     before = torch.backends.mha.get_fastpath_enabled()
@@ -560,6 +604,7 @@ __all__ = [
     "Values",
     "chosen",
     "flat",
+    "quiet",
     "stack",
     "tensor_of",
     "unflat",

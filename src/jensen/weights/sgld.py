@@ -18,7 +18,7 @@ from jensen.weights.laplace.joint import noise_of
 from jensen.weights.likelihoods import NOISE
 from jensen.weights.map import most_probable
 from jensen.weights.members import MembersPosterior
-from jensen.weights.network import Values, flat, unflat
+from jensen.weights.network import Values, flat, quiet, unflat
 from jensen.weights.options import TrainingOptions
 from jensen.weights.problem import Problem
 
@@ -216,8 +216,10 @@ def fit_sgld(problem: Problem, options: SgldOptions) -> MembersPosterior:
     chains = _Chains(found, values, batch)
     scale = flat(preconditioner(found, values), values)
     start = flat(values, values)
-    first = options.step_size or _step_size(chains, start, scale, options, friction)
-    kept, first = _steady(chains, start, scale, first, options, friction)
+    # Slopes of what the network was named for.
+    with quiet():
+        first = options.step_size or _step_size(chains, start, scale, options, friction)
+        kept, first = _steady(chains, start, scale, first, options, friction)
     members = unflat(kept.flatten(0, 1), values)
     return MembersPosterior(
         members,
