@@ -106,6 +106,14 @@ def test_faults(call: Call, flowers: Path, tmp_path: Path) -> None:
     call(*fit, "bayes-classifier", "--target", "kind", "--epochs", 1, "--set", "members=2", "--json")
     assert "no density" in call("sample", run, "--out", tmp_path / "s.npy").fault()
     assert "no density" in call("score", run, flowers, "--out", tmp_path / "s.npy").fault()
+    gaps = flowers.read_text(encoding="utf8").replace("5.1,", ",", 1)
+    (tmp_path / "gaps.csv").write_text(gaps, encoding="utf8")
+    wrong = call("predict", run, tmp_path / "gaps.csv", "--out", tmp_path / "p.csv").fault()
+    assert "missing cells" in wrong
+    assert "has text" not in wrong
+    (tmp_path / "labels.csv").write_text(gaps.replace(",setosa", ",", 1), encoding="utf8")
+    wrong = call("evaluate", run, flowers, "--unknown", tmp_path / "labels.csv").fault()
+    assert "missing labels in column 'kind'" in wrong
     assert "--gap belongs" in call("evaluate", run, flowers, "--gap").fault()
     assert (
         "compare holds densities"

@@ -176,6 +176,7 @@ def test_subsets_leave_the_rest_as_it_is() -> None:
     torch.testing.assert_close(found, network[2].bias.detach().expand(6, 5, 2))
     assert list(FunctionalNetwork(network, "last-layer").weights) == ["2.weight", "2.bias"]
     assert list(FunctionalNetwork(network, "0").fixed) == ["2.weight", "2.bias"]
+    assert list(FunctionalNetwork(network, "2, 0.bias").fixed) == ["0.weight"]
     moved = function.changed({"2.bias": torch.ones(2)})
     torch.testing.assert_close(moved({"2.weight": torch.zeros(1, 2, 4)}, x), torch.ones(1, 5, 2))
 

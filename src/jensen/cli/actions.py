@@ -428,8 +428,10 @@ def labelled(
         return whole(data, "test", target, stream)
     try:
         return whole(data, "test", column, stream)
-    except DataError:
-        if needed or target is not None:
+    except DataError as error:
+        # Another fault than a column that isn't there would only be hidden by what comes of reading it as data.
+        absent = "has no column" in str(error) and "for the labels" in str(error)
+        if needed or target is not None or not absent:
             raise
         return whole(data, "test", None, stream)
 

@@ -476,7 +476,7 @@ def chosen(network: nn.Module, free: Sequence[str], subset: Subset) -> list[str]
         network: Whose parameters they are.
         free: Names to choose from.
         subset: "all", "last-layer" (the last module that has parameters of its own), or names of parameters or of
-            modules that hold them.
+            modules that hold them, in a sequence or with commas between them.
 
     Raises:
         ConfigError: If nothing has such a name; the message lists what there is.
@@ -492,7 +492,8 @@ def chosen(network: nn.Module, free: Sequence[str], subset: Subset) -> list[str]
         if subset == "last-layer":
             owner = free[-1].rpartition(".")[0]
             return [name for name in free if name.rpartition(".")[0] == owner]
-        subset = [subset]
+        # As from a command line.
+        subset = [part.strip() for part in subset.split(",")]
     found = {name for wanted in subset for name in free if _within(name, wanted)}
     for wanted in subset:
         if not any(_within(name, wanted) for name in free):
