@@ -30,3 +30,38 @@ def test_diagnostics_take_arrays() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "got draws of shape (100,); diagnostics compare chains, give (chains, draws, ...)" in done.stderr
+
+
+def test_a_network_and_scales_of_another_type_are_refused() -> None:
+    code = (
+        "import torch, jensen.weights as w; from torch import nn; from jensen.errors import ConfigError\n"
+        "x = torch.randn(9, 2); calls = [(torch.relu, {}), (nn.Linear(2, 1), {'noise_scale': [1]}),"
+        "(nn.Linear(2, 1), {'prior_scale': [1]}), (nn.Linear(2, 1), {'prior_scale': {'weight': None, 'bias': 1}}),"
+        "(nn.Linear(2, 1), {'prior': 'scale-mixture', 'mixture_weight': 'half'}),"
+        "(nn.Linear(2, 1), {'prior': 'scale-mixture', 'scale_ratio': None})]\n"
+        "for network, options in calls:\n"
+        "    try: w.fit(network, x, x[:, 0], method='map', epochs=1, **options)\n"
+        "    except ConfigError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    wanted = [
+        "wanted a torch.nn.Module, got builtin_function_or_method",
+        "or 'network'; got [1]",
+        "above 0; got [1] for weight",
+        "above 0; got None for weight",
+        "got 'half' and 0.0025",
+        "got 0.5 and None",
+    ]
+    for line, text in zip(done.stdout.splitlines(), wanted, strict=True):
+        assert text in line
+
+
+def test_a_noise_scale_of_numpy_is_kept_on_disk() -> None:
+    code = (
+        "import numpy, tempfile, torch, jensen.weights as w; x = torch.randn(9, 2); net = torch.nn.Linear(2, 1)\n"
+        "found = w.fit(net, x, x[:, 0], method='map', epochs=1, noise_scale=numpy.float32(0.5))\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    found.save(folder); print(w.load(folder, net).likelihood.noise_scale)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "0.5\n", done.stderr

@@ -106,6 +106,14 @@ def test_faults(call: Call, flowers: Path, tmp_path: Path) -> None:
     call(*fit, "bayes-classifier", "--target", "kind", "--epochs", 1, "--set", "members=2", "--json")
     assert "no density" in call("sample", run, "--out", tmp_path / "s.npy").fault()
     assert "no density" in call("score", run, flowers, "--out", tmp_path / "s.npy").fault()
+    gaps = flowers.read_text(encoding="utf8").replace("5.1,", ",", 1)
+    (tmp_path / "gaps.csv").write_text(gaps, encoding="utf8")
+    wrong = call("predict", run, tmp_path / "gaps.csv", "--out", tmp_path / "p.csv").fault()
+    assert "missing cells" in wrong
+    assert "has text" not in wrong
+    (tmp_path / "labels.csv").write_text(gaps.replace(",setosa", ",", 1), encoding="utf8")
+    wrong = call("evaluate", run, flowers, "--unknown", tmp_path / "labels.csv").fault()
+    assert "missing labels in column 'kind'" in wrong
     assert "--gap belongs" in call("evaluate", run, flowers, "--gap").fault()
     assert (
         "compare holds densities"
@@ -128,3 +136,16 @@ def test_the_listing_names_the_methods_options(call: Call) -> None:
     text = call("models", "bayes-classifier").out
     assert "bagging" in text
     assert call("models", "bayes-regressor", "--json").json["bayes-regressor"]["options"]["method"]["choices"]
+
+
+@pytest.mark.parametrize(("method", "name"), [("pbp", None), ("bayes-by-backprop", "negative_elbo")])
+def test_epochs_and_bounds_are_told_by_their_names(
+    call: Call, tmp_path: Path, method: str, name: str | None
+) -> None:
+    x = np.linspace(-1, 1, 30)[:, None]
+    np.savez(tmp_path / "line.npz", x=x, y=x[:, 0])
+    words = ("--model", "bayes-regressor", "--set", f"method={method}", "--set", "hidden=4", "--epochs", 7)
+    result = call("fit", tmp_path / "line.npz", *words, "--out", tmp_path / "run", "--json").json
+    assert (result["epochs"], result["loss"]) == (7, None)
+    assert name is None or result[name] > 0
+    assert Path(call("report", tmp_path / "run", "--json").json["report"]).exists()

@@ -131,6 +131,16 @@ def test_two_classes_by_one_output() -> None:
     assert fitted.score(X[:100], two) == 1
 
 
+def test_tokens_of_two_classes_by_one_output() -> None:
+    tokens = RNG.integers(0, 5, (40, 3))
+    labels = np.where(tokens[:, 0] > 2, "late", "early")
+    net = nn.Sequential(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(6, 1))
+    fitted = jn.BayesianClassifier(net, "map", epochs=200, random_state=0).fit(tokens, labels)
+    assert fitted.score(tokens, labels) == 1
+    with pytest.raises(ConfigError, match="samples has to be at least 1, got 0"):
+        fitted.predict_distribution(tokens, samples=0)
+
+
 def test_images_get_convolutions() -> None:
     images = RNG.integers(0, 256, (24, 8, 8)).astype(np.uint8)
     labels = np.arange(24) % 2
@@ -230,6 +240,23 @@ def test_every_method_has_a_default_for_small_tables() -> None:
         (jn.BayesianRegressor(prior="flat"), X, Y, ConfigError, "flat"),
         (jn.BayesianClassifier(options={"classes": 7}), X, Y, ConfigError, "labels of 3"),
         (jn.BayesianClassifier(options={"network": "own"}), X, Y, ConfigError, "network=net"),
+        (
+            jn.BayesianClassifier(nn.Linear(4, 5)),
+            X,
+            Y,
+            ShapeError,
+            "returns 5 numbers a datum, and there are 3",
+        ),
+        (jn.BayesianClassifier(nn.LazyLinear(3)), X, Y, ConfigError, "is lazy"),
+        (jn.BayesianClassifier(nn.Identity()), X, Y, ConfigError, "Identity has no parameters"),
+        (
+            jn.BayesianClassifier(prior="scale-mixture", options={"mixture_weight": 2.0}),
+            *(X, Y, ConfigError, "mixture_weight between 0 and 1"),
+        ),
+        (
+            jn.BayesianRegressor(noise_scale=0.3, options={"likelihood": "poisson"}),
+            *(X, Y, ConfigError, "counts have no noise"),
+        ),
     ],
 )
 def test_bad_input(estimator: Any, x: np.ndarray, y: np.ndarray, error: type[Exception], words: str) -> None:

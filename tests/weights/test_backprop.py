@@ -267,6 +267,10 @@ def test_today_s_posterior_is_tomorrow_s_prior() -> None:
     low_rank = halves[0].fit("bayes-by-backprop", structure="low-rank", epochs=1)
     with pytest.raises(ConfigError, match="mean-field"):
         low_rank.update(halves[1].x, halves[1].y)
+    others = {"structure": "low-rank", "rank": 2, "subset": "weight", "rest": "trained", "initial_scale": 1.0}
+    for key, value in others.items():
+        with pytest.raises(ConfigError, match=f"update can't change {key}"):
+            first.update(halves[1].x, halves[1].y, **{key: value})
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:

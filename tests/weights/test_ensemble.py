@@ -147,3 +147,10 @@ def test_options() -> None:
     assert EnsembleOptions().members == 5
     with pytest.raises(ConfigError, match="greater than 0"):
         jn.weights.fit(chain(), X, Y, method="ensemble", members=0)
+
+
+def test_places_of_an_embedding_are_not_moved() -> None:
+    network = nn.Sequential(nn.Embedding(4, 2), nn.Flatten(), nn.Linear(4, 2))
+    x, y = torch.arange(12).view(6, 2) % 4, torch.arange(6) % 2
+    with pytest.raises(ConfigError, match="places of an embedding"):
+        jn.weights.fit(network, x, y, method="ensemble", adversarial=0.01, epochs=1)

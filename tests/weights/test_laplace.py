@@ -335,6 +335,10 @@ def test_wrong_input_is_refused() -> None:
     posterior = classifier()
     with pytest.raises(ShapeError, match=r"can't take data of shape \(1, 3\)"):
         posterior.update(torch.zeros(4, 3), torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ShapeError, match=r"\(1, 3\): module '0' \(Linear\)"):
+        posterior.predict(torch.zeros(4, 3))
+    with pytest.raises(ConfigError, match="samples has to be at least 1, got 0"):
+        posterior.predict(x, samples=0)
     with pytest.raises(ConfigError, match="update can't change structure"):
         posterior.update(x, y, structure="full")
     with pytest.raises(DataError, match="2 of 180 cells of X are NaN"):
@@ -353,3 +357,53 @@ def test_blocks_share_one_eigenbasis_while_scales_are_tuned() -> None:
     scales = posterior.prior_scales
     assert scales["0.weight"] == scales["0.bias"] != 1.0
     assert scales["2.weight"] != scales["0.weight"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [1, 2])
+def test_targets_that_are_fitted_exactly_are_known_to_their_rounding(dtype: torch.dtype, width: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(12, 3)
+    for y in (torch.ones(12, width), torch.zeros(12, width)):
+        posterior = jn.weights.fit(nn.Linear(3, width).to(dtype), x, y, method="laplace", epochs=20)
+        found = posterior.predict(x)
+        assert posterior.noise_scale > 0.7 * torch.finfo(dtype).eps
+        assert bool(found.log_prob(y).isfinite().all())
+        assert bool(found.sample(2).isfinite().all())
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.layer(x)
+
+
+@pytest.mark.parametrize("structure", ["diagonal", "kronecker", "full"])
+def test_a_single_number_may_be_a_weight(structure: str) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 3), torch.arange(12) % 2
+    posterior = jn.weights.fit(Scaled(), x, y, method="laplace", structure=structure, epochs=1)
+    drawn = posterior.sample(3)
+    assert drawn["scale"].shape == (3,)
+    assert posterior.log_prob(drawn).shape == (3,)
+
+
+@pytest.mark.parametrize("structure", ["full", "diagonal"])
+def test_what_lies_outside_of_a_subnetwork_stays_in_updates(structure: str) -> None:
+    x, y = blobs()
+    options = {"structure": structure, "subset": "subnetwork", "subnetwork_size": 6, "epochs": 5}
+    posterior = jn.weights.fit(small(), x, y, method="laplace", **options)
+    assert isinstance(posterior, LaplacePosterior)
+    later = posterior.update(x + 0.5, y)
+    masks = {
+        name: mask for block in posterior.precision.blocks for name, mask in block.packing.masks().items()
+    }
+    assert sum(int(mask.sum()) for mask in masks.values()) == 6
+    for name, mask in masks.items():
+        change = later.mean[name] - posterior.mean[name]
+        assert not bool(change[~mask].any())
+    assert any(bool((later.mean[n] - posterior.mean[n])[mask].any()) for n, mask in masks.items())

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import jensen as jn
+from jensen.errors import RunError
 from jensen.weights import METHODS
 
 METHODS_HERE = ("map", "bayes-by-backprop", "dropout", "ensemble", "swag")
@@ -58,3 +60,9 @@ def test_every_option_is_described() -> None:
     for method in METHODS.values():
         for name, field in method.options.model_fields.items():
             assert field.description, name
+
+
+def test_other_files_hold_no_posterior(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "weights.safetensors", {"about": "{}"})
+    with pytest.raises(RunError, match="holds something else than a posterior"):
+        jn.weights.load(tmp_path, network=nn.Linear(1, 1))

@@ -1,14 +1,16 @@
 import copy
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from jensen.errors import ConfigError, ShapeError
+import jensen as jn
+from jensen.errors import ConfigError, DataError, ShapeError
 from jensen.weights import FunctionalNetwork
-from jensen.weights.network import flat, unflat
+from jensen.weights.network import flat, tensor_of, unflat
 from jensen.weights.stacked import LARGE, Product, stacked
 
 NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
@@ -174,6 +176,7 @@ def test_subsets_leave_the_rest_as_it_is() -> None:
     torch.testing.assert_close(found, network[2].bias.detach().expand(6, 5, 2))
     assert list(FunctionalNetwork(network, "last-layer").weights) == ["2.weight", "2.bias"]
     assert list(FunctionalNetwork(network, "0").fixed) == ["2.weight", "2.bias"]
+    assert list(FunctionalNetwork(network, "2, 0.bias").fixed) == ["0.weight"]
     moved = function.changed({"2.bias": torch.ones(2)})
     torch.testing.assert_close(moved({"2.weight": torch.zeros(1, 2, 4)}, x), torch.ones(1, 5, 2))
 
@@ -231,3 +234,114 @@ def test_large_layers_have_the_slopes_of_plain_ones() -> None:
     function = FunctionalNetwork(wide)
     weights, rows = drawn(function, 3), torch.randn(6, 130)
     torch.testing.assert_close(function(weights, rows), by_hand(wide, weights, rows), atol=1e-4, rtol=1e-4)
+
+
+def test_arrays_that_torch_cannot_share_are_copied() -> None:
+    values = np.arange(6.0).reshape(2, 3)
+    frozen = values.copy()
+    frozen.flags.writeable = False
+    for other in (
+        values[::-1][::-1],
+        values[::-1],
+        frozen,
+        values.astype(">f8"),
+        values.astype("<f4")[:, ::-1],
+    ):
+        torch.testing.assert_close(tensor_of(other, "X").double(), torch.tensor(other.astype("<f8").copy()))
+    for kind in (np.uint16, np.uint32, np.uint64):
+        assert tensor_of(values.astype(kind), "y").dtype == torch.int64
+    with pytest.raises(DataError, match="y has rows of several lengths"):
+        tensor_of([[1, 2], [3]], "y")
+    with pytest.raises(DataError, match="y has to hold numbers, got dtype <U1"):
+        tensor_of(["a"], "y")
+
+
+def test_inputs_are_real_and_places_of_embeddings_are_whole() -> None:
+    network = FunctionalNetwork(nn.Sequential(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(4, 1)))
+    assert network.inputs(np.array([[0, 4]], dtype=np.uint8)).dtype == torch.int64
+    with pytest.raises(DataError, match="complex"):
+        FunctionalNetwork(nn.Linear(1, 1)).inputs(torch.ones(2, 1, dtype=torch.complex64))
+
+
+class Picky(nn.Module):
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != 3:
+            raise self.error("three columns, please")
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("error", [AssertionError, IndexError, RuntimeError, TypeError, ValueError])
+def test_what_a_module_says_of_data_is_told(error: type[Exception]) -> None:
+    function = FunctionalNetwork(nn.Sequential(Picky(error)))
+    for sets in (1, 2):
+        with pytest.raises(ShapeError, match=r"module '0' \(Picky\) says 'three columns, please'"):
+            function.outputs(drawn(function, sets), torch.zeros(4, 2))
+
+
+def test_places_beyond_an_embedding_and_batches_of_one_are_named() -> None:
+    embedding = FunctionalNetwork(nn.Sequential(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(4, 1)))
+    with pytest.raises(ShapeError, match=r"module '0' \(Embedding\) says 'index out of range"):
+        embedding(drawn(embedding, 2), torch.tensor([[0, 5]]))
+    normalised = FunctionalNetwork(nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2)))
+    with pytest.raises(ShapeError, match=r"module '1' \(BatchNorm1d\) says 'Expected more than 1 value"):
+        normalised(drawn(normalised, 1), torch.zeros(1, 1), training=True)
+
+
+def test_what_is_no_network_of_single_data_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"module '1' \(LazyLinear\) is lazy"):
+        FunctionalNetwork(nn.Sequential(nn.Linear(1, 1), nn.LazyLinear(1)))
+    with pytest.raises(ConfigError, match=r"module '0' \(BatchNorm1d\) keeps no running statistics"):
+        FunctionalNetwork(nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False), nn.Linear(2, 1)))
+
+
+class Jittery(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x + torch.rand_like(x))
+
+
+@pytest.mark.parametrize("method", ["map", "laplace"])
+def test_a_network_that_draws_numbers_predicts_by_the_seed(method: str) -> None:
+    x, y = torch.randn(6, 2), torch.tensor([0, 1] * 3)
+    posterior = jn.weights.fit(Jittery(), x, y, method=method, epochs=1)
+    state = torch.get_rng_state()
+    first = posterior.predict(x, seed=1).mean
+    posterior.network._bytes.clear()
+    assert torch.equal(posterior.predict(x, seed=1).mean, first)
+    assert torch.equal(posterior.predict(x, seed=1).mean, first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), 3)
+        for place in range(x.shape[1]):
+            state = self.cell(x[:, place], state)
+        return state
+
+
+def test_what_torch_goes_through_one_by_one_is_named_once() -> None:
+    torch.manual_seed(0)
+    network, x = Recurrent(), torch.randn(6, 4, 2)
+    function = FunctionalNetwork(network)
+    weights = drawn(function, 5)
+    with pytest.warns(RuntimeWarning, match=r"module 'cell' \(GRUCell\) has an operation") as said:
+        found = function(weights, x)
+    assert len(said) == 1
+    torch.testing.assert_close(found, by_hand(network, weights, x))
+    function(weights, x)  # a second warning would be an error
+    with pytest.warns(RuntimeWarning) as said:
+        jn.weights.fit(network, x, torch.arange(6) % 3, method="ensemble", members=2, epochs=2).predict(x)
+    assert all(str(one.message).startswith("module 'cell'") for one in said)

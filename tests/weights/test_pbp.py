@@ -227,6 +227,11 @@ def test_wrong_input_is_refused() -> None:
         posterior.update(torch.zeros(3, 2), torch.zeros(3))
     with pytest.raises(ConfigError, match="unknown option of method 'pbp' 'epoch'; did you mean 'epochs'"):
         posterior.update(x, y, epoch=3)
+    for option in ("shape", "rate"):
+        with pytest.raises(ConfigError, match=f"update can't change {option}"):
+            posterior.update(x, y, **{option: 7.0})
+    with pytest.raises(ConfigError, match="samples has to be at least 1, got 0"):
+        posterior.predict(x, samples=0)
     frozen = chain()
     frozen[0].bias.requires_grad_(False)
     with pytest.raises(ConfigError, match="bias' is frozen"):

@@ -1,5 +1,8 @@
+from math import log
+
 import pytest
 import torch
+from scipy.stats import poisson
 from torch.distributions import Normal, Poisson
 
 from jensen.errors import ConfigError, ShapeError
@@ -129,3 +132,25 @@ def test_probit_of_classes() -> None:
         _ = found.mutual_information
     with pytest.raises(ConfigError, match="link='probit'"):
         linearised(likelihood("poisson"), loc, covariance, link="probit")
+
+
+def test_entropy_of_narrow_components_far_apart() -> None:
+    for away in (5.0, 1000.0, 2345.6, 1e5):
+        outputs = torch.tensor([0.0, away], dtype=DTYPE)[:, None, None]
+        found = MixturePredictive(likelihood("normal", 0.01), outputs)
+        # Nothing of one lies under the other: which one it is counts log 2 more.
+        assert float(found.mutual_information) == pytest.approx(log(2), abs=1e-9)
+
+
+def test_predictions_of_counts_far_from_the_data() -> None:
+    rates = torch.tensor([[7e4, 5.0, 1e12, 3.0], [8e4, 5.0, 1e12, torch.inf]], dtype=DTYPE)
+    found = MixturePredictive(likelihood("poisson"), rates.log()[..., None])
+    normal = Normal(rates, rates.sqrt()).entropy()
+    assert float(found.entropy[0]) == pytest.approx(float(normal[:, 0].mean()) + log(2), abs=1e-5)
+    assert float(found.entropy[1]) == pytest.approx(poisson(5.0).entropy(), abs=1e-9)
+    assert float(found.entropy[2]) == pytest.approx(float(normal[0, 2]), abs=1e-9)
+    assert not bool(found.entropy[3].isfinite())
+    levels = found.quantiles([0.1, 0.9])
+    assert bool((levels[0, :3] < levels[1, :3]).all())
+    assert levels[0, 1] == poisson(5.0).ppf(0.1)
+    assert levels[1, 3] > 1e100

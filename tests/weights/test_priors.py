@@ -79,3 +79,10 @@ def test_trained_values_have_the_density_of_the_prior_and_its_slope() -> None:
         expected = torch.autograd.grad(found.log_prob(values).sum(), list(values.values()))
         for slope, other in zip(slopes, expected, strict=True):
             torch.testing.assert_close(slope, other)
+
+
+@pytest.mark.parametrize("name", ["normal", "scale-mixture", "laplace"])
+def test_a_single_number_has_a_density_too(name: str) -> None:
+    values = torch.tensor([0.5, -1.0])
+    found = prior(name, {"w": values[0]}, 2.0).log_prob({"w": values})
+    torch.testing.assert_close(found, prior(name, {"w": values[:1]}, 2.0).log_prob({"w": values[:, None]}))

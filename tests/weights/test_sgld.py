@@ -114,3 +114,21 @@ def test_steps_that_are_too_large_are_named() -> None:
         draws("sgld", friction=2.0)
     with pytest.raises(ConfigError, match="option exploration of method 'sgld'"):
         draws("sgld", exploration=1.0)
+
+
+@pytest.mark.parametrize("method", ["sgld", "sghmc"])
+def test_chains_that_go_astray_set_out_again_with_smaller_steps(method: str) -> None:
+    torch.manual_seed(0)
+    x = torch.linspace(-1, 1, 30)[:, None]
+    y = (3 * x[:, 0]).sin() + 0.05 * torch.randn(30)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+    options = {"method": method, "epochs": 30, "steps": 400, "learning_rate": 0.05}
+    posterior = jn.weights.fit(network, x, y, **options)
+    assert isinstance(posterior, jn.weights.MembersPosterior)
+    # No noise can be as large as the targets' spread, which is below one.
+    assert float(posterior.members[NOISE].max()) < 0
+    with pytest.raises(
+        FitError, match=r"draws say less of the targets .*give a smaller step_size than 0\.33"
+    ):
+        jn.weights.fit(network, x, y, step_size=0.33, **options)

@@ -136,3 +136,34 @@ def test_without_units_the_targets_too_are_taken_as_they_are(targets: int) -> No
     direct = weights.fit(network, x, y, likelihood="normal", **options).predict(x)
     torch.testing.assert_close(plain.mean, direct.mean)
     torch.testing.assert_close(plain.std, direct.std)
+
+
+class Lookup(nn.Module):
+    """A column of places, and one of numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(4, 2)
+        self.layer = nn.Linear(3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(torch.cat([self.table(x[:, 0].long()), x[:, 1:]], 1))
+
+
+def test_data_of_embeddings_have_no_unit_and_are_not_cut() -> None:
+    torch.manual_seed(0)
+    x = torch.stack([torch.arange(24.0) % 4, torch.rand(24)], 1)
+    y = 500 + 100 * x[:, 0]
+    model = Standardised(Lookup(), (2,), "normal").fit(x, y, method="map", epochs=300, learning_rate=0.05)
+    assert float((model.predict(x).mean - y).square().mean().sqrt()) < 20
+    assert float((model.predict(x).mean - model.predict(x.floor()).mean).abs().max()) > 0
+    places = nn.Sequential(nn.Embedding(4, 1), nn.Flatten(), nn.Linear(2, 1))
+    whole = Standardised(places, (2,), "normal").fit(x.floor(), y, method="map", epochs=1)
+    assert whole.predict(x.floor()).mean.shape == (24,)
+    again = Standardised(places, (2,), "normal")
+    again.load_state_dict(whole.state_dict())
+    for fitted in (whole, again):
+        with pytest.raises(DataError, match="was whole, an embedding's places, in the fit"):
+            fitted.predict(x)
+    with pytest.raises(ConfigError, match="Flatten has no parameters"):
+        Standardised(nn.Flatten(), (2,), "normal").fit(x, y)

@@ -76,7 +76,8 @@ def fit(
     checked = [record["valid"] for record in run.history if record["valid"] is not None]
     if labelled:
         del result["elbo"], result["skipped_steps"]
-        result |= {"method": run.config.method, "loss": last["train"].get("loss")}
+        # Some methods record a bound in place of a loss, or nothing.
+        result |= {"method": run.config.method, "loss": None, **last["train"]}
         if run.about["n_valid"]:
             result["valid"] = run.evaluations[-1] if run.evaluations else None
     if checked:
@@ -427,8 +428,10 @@ def labelled(
         return whole(data, "test", target, stream)
     try:
         return whole(data, "test", column, stream)
-    except DataError:
-        if needed or target is not None:
+    except DataError as error:
+        # Another fault than a column that isn't there would only be hidden by what comes of reading it as data.
+        absent = "has no column" in str(error) and "for the labels" in str(error)
+        if needed or target is not None or not absent:
             raise
         return whole(data, "test", None, stream)
 

@@ -14,8 +14,10 @@ from jensen.errors import ConfigError, ShapeError, unknown
 from jensen.nets import ACTIVATIONS
 from jensen.recipes.config import Widths
 from jensen.weights import METHODS, Standardised
+from jensen.weights.network import REFUSALS
 from jensen.weights.options import TrainingOptions
 from jensen.weights.options import parse as parse_options
+from jensen.weights.standardised import embeds
 
 STEPS = 1000
 """Steps of training that small data get by default."""
@@ -47,7 +49,9 @@ class BayesianConfig(BaseModel):
     channels: Widths = Field((16, 32), description="channels of conv, each halving the sides")
     activation: str = Field("relu", description="activation between layers")
     standardise: bool = Field(
-        True, description="whether the network sees data, and normal targets, in units of their spread"
+        True,
+        description="whether the network sees data (unless it has embeddings), and normal targets, in units of their "
+        "spread",
     )
     prior: str = Field("normal", description="family of the weights' prior: normal, scale-mixture, laplace")
     prior_scale: float | Literal["learned"] | None = Field(
@@ -91,7 +95,9 @@ class BayesianConfig(BaseModel):
                 continue
             if key not in own and key not in _PRIOR_OPTIONS:
                 raise ConfigError(
-                    unknown(f"option of method '{chosen}'", key, [*known, *own, *_PRIOR_OPTIONS])
+                    unknown(
+                        f"option of method '{chosen}'", key, {*known, *own, *_PRIOR_OPTIONS} - {"options"}
+                    )
                 )
             of_method[key] = value
         return {**result, "options": of_method} if of_method else result
@@ -158,6 +164,10 @@ def resolve(config: Any, schema: Schema, n: int) -> Any:
             choices["epochs"] = min(MOST_EPOCHS, max(LEAST_EPOCHS, -(-STEPS // steps)))
     elif config.epochs is None and "epochs" in found.model_fields:
         choices["epochs"] = found.model_fields["epochs"].default
+    if getattr(config, "likelihood", None) == "poisson" and config.noise_scale != "learned":
+        raise ConfigError(
+            f"noise_scale={config.noise_scale!r} belongs to likelihood='normal', and counts have no noise; leave it out"
+        )
     options = dict(config.options)
     if config.method == "dropout" and network != "own":
         options.setdefault("insert", DROPPED)
@@ -174,7 +184,7 @@ def fitting_options(config: Any) -> dict[str, Any]:
         ConfigError: If one doesn't exist or can't take its value.
     """
     kind = METHODS[config.method].options
-    of_prior = {key: float(value) for key, value in config.options.items() if key in _PRIOR_OPTIONS}
+    of_prior = {key: value for key, value in config.options.items() if key in _PRIOR_OPTIONS}
     given = {key: value for key, value in config.options.items() if key not in of_prior}
     for name in ("epochs", "batch_size", "learning_rate"):
         value = getattr(config, name)
@@ -213,8 +223,15 @@ def assemble(
         )
     event = schema.event_shape
     if network is not None:
-        if likelihood == "categorical" and config.classes == 2 and outputs(network, event) == 1:
-            likelihood = "bernoulli"
+        if likelihood == "categorical":
+            found = outputs(network, event)
+            if config.classes == 2 and found == 1:
+                likelihood = "bernoulli"
+            elif config.classes and found and found != config.classes:
+                raise ShapeError(
+                    f"the network returns {found} numbers a datum, and there are {config.classes} classes; give one "
+                    "with one output a class (or with one for two classes)"
+                )
         return Standardised(network, event, likelihood, scale=config.standardise)
     if isinstance(config, ClassifierConfig):
         wanted = config.classes or 2
@@ -262,18 +279,24 @@ def prior_scales(config: Any, network: nn.Module) -> Any:
 def outputs(network: nn.Module, event: tuple[int, ...]) -> int | None:
     """How many numbers a network returns for a datum; None if it can't be told."""
     weight = next((p for p in network.parameters()), None)
-    if weight is None or any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in network.modules()):
+    # A lazy module would take its shapes from this call, and the network isn't ours to change.
+    if weight is None or any(map(nn.parameter.is_lazy, network.parameters())):
         return None
+    some = torch.zeros(
+        2, *event, dtype=torch.int64 if embeds(network) else weight.dtype, device=weight.device
+    )
     modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
         with torch.no_grad():
-            found = network(weight.new_zeros(2, *event))
-    except RuntimeError:
+            found = network(some)
+    except REFUSALS:
         return None
     finally:
         for module, mode in modes:
             module.training = mode
+    if not isinstance(found, Tensor) or found.ndim not in (1, 2):
+        return None
     return 1 if found.ndim == 1 else int(found.shape[-1])
 
 

@@ -33,7 +33,8 @@ def predict(run: Run, dataset: Dataset, samples: int | None = None, seed: int = 
     Raises:
         DataError: If the data don't match.
     """
-    return run.model.predict(run.prepare(dataset), samples or run.config.predictive_samples, seed)
+    wanted = run.config.predictive_samples if samples is None else samples
+    return run.model.predict(run.prepare(dataset), wanted, seed)
 
 
 def probabilities(predictive: Predictive) -> Floats:

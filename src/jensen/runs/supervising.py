@@ -150,7 +150,7 @@ def _fitted(
 
 
 def history_of(model: Any, batches: int, seconds: float, n: int) -> list[dict[str, Any]]:
-    """What training recorded, one record an epoch, or one alone where the method has no epochs.
+    """What training recorded, one record an epoch, empty where the method only counts them.
 
     Args:
         model: With its posterior.
@@ -159,7 +159,7 @@ def history_of(model: Any, batches: int, seconds: float, n: int) -> list[dict[st
         n: Number of data.
     """
     recorded = {name: values for name, values in model.posterior.history.items() if values}
-    epochs = max((len(values) for values in recorded.values()), default=0)
+    epochs = max((len(v) for v in recorded.values()), default=model.posterior.options.get("epochs", 0))
     each = seconds / max(epochs, 1)
     records: list[dict[str, Any]] = []
     for number in range(1, max(epochs, 1) + 1):

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from jensen.errors import ConfigError
 from jensen.seeding import seeded
 from jensen.training import Batch, Progress
 from jensen.weights.members import MembersPosterior
@@ -98,12 +99,18 @@ def fit_ensemble(problem: Problem, options: EnsembleOptions) -> MembersPosterior
         The members, equally weighted unless asked otherwise.
 
     Raises:
+        ConfigError: If data that have no gradient are to be moved along it.
         FitError: If training can't go on.
 
     Source: Simple and scalable predictive uncertainty estimation using deep ensembles, 2017,
     https://arxiv.org/abs/1612.01474.
     """
     network, members = problem.network, options.members
+    if options.adversarial and not problem.x.is_floating_point():
+        raise ConfigError(
+            "adversarial moves data a little along their gradient, and these are whole numbers, places of an "
+            "embedding; leave it out"
+        )
     with seeded(problem.seed):
         first = starts(network, members)
         rows = torch.randint(len(problem), (members, len(problem))) if options.bagging else None

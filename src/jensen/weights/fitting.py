@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from jensen.errors import ConfigError, ShapeError
+from jensen.errors import ConfigError, RunError, ShapeError
 from jensen.registry import Registry
 from jensen.seeding import seeded
 from jensen.weights import likelihoods, priors, storage
@@ -127,7 +127,7 @@ def fit(
     """
     chosen = METHODS[method]
     mixture = {
-        {"scale_ratio": "ratio"}.get(key, key): float(options.pop(key))
+        {"scale_ratio": "ratio"}.get(key, key): options.pop(key)
         for key in ("mixture_weight", "scale_ratio")
         if key in options
     }
@@ -226,7 +226,10 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Posterior:
             "a user's network can't be made again from its file; give it: load(folder, network=net)"
         )
     tensors, about = storage.read(Path(folder))
-    return unpacked(tensors, about, network, folder)
+    try:
+        return unpacked(tensors, about, network, folder)
+    except KeyError as error:
+        raise RunError(f"{folder} holds something else than a posterior over weights ({error})") from None
 
 
 def unpacked(

@@ -15,6 +15,7 @@ from jensen.distributions import Bernoulli, IntegerCategorical
 from jensen.errors import ConfigError, DataError, ShapeError, SupportError
 from jensen.registry import Registry
 from jensen.weights.network import Values, tensor_of
+from jensen.weights.options import is_scale
 
 NOISE = "likelihood.log_noise_scale"
 """The name of the noise's unknown log-scale among the values that are fitted; no parameter of a network has it."""
@@ -169,13 +170,14 @@ class NormalLikelihood(Likelihood):
 
     def __init__(self, noise_scale: NoiseScale = "learned") -> None:
         known = (
-            noise_scale in ("learned", "network") if isinstance(noise_scale, str) else 0 < noise_scale < inf
+            noise_scale in ("learned", "network") if isinstance(noise_scale, str) else is_scale(noise_scale)
         )
         if not known:
             raise ConfigError(
                 f"noise_scale is a standard deviation above 0, 'learned' or 'network'; got {noise_scale!r}"
             )
-        self.noise_scale = noise_scale
+        # Numbers of any library become one that JSON can hold.
+        self.noise_scale = noise_scale if isinstance(noise_scale, str) else float(noise_scale)
 
     def targets(self, y: Any, outputs: int) -> Tensor:
         """Numbers, (n,) or (n, outputs), floating."""

@@ -1,6 +1,6 @@
 """The most probable weights: the point that other methods start from or are compared with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ def most_probable(
     options: TrainingOptions,
     start: Values | None = None,
     after_epoch: Callable[[int, Values], None] | None = None,
+    masks: Mapping[str, Tensor] | None = None,
 ) -> tuple[Problem, Values, History]:
     r"""Maximises the joint density, from the weights as they are.
 
@@ -36,6 +37,7 @@ def most_probable(
         options: How to train; no epochs leave the weights as they are.
         start: Values in place of the network's own, without a dimension of sets.
         after_epoch: Called with the epochs done and the values as they are, each (1, *shape).
+        masks: Which entries of a weight are trained, by name, for those of which not all are; the others stay.
 
     Returns:
         The problem, whose network has these weights and the buffers that training left; the values, without a
@@ -50,9 +52,14 @@ def most_probable(
 
     prior = TrainedPrior(problem.prior, network.weights)
 
+    def trained(name: str, value: Tensor) -> Tensor:
+        mask = (masks or {}).get(name)
+        # Entries without a slope are where Adam leaves them.
+        return value if mask is None else torch.where(mask, value, network.weights[name])
+
     def loss(values: Values, batch: Batch, progress: Progress) -> Tensor:
         assert batch.context is not None, "batches have targets"
-        weights = {name: values[name] for name in network.weights}
+        weights = {name: trained(name, values[name]) for name in network.weights}
         outputs = network(weights, batch.x, buffers, training=True)
         likelihood = problem.likelihood.log_prob(outputs, batch.context, values).mean(-1)
         return -likelihood - prior.log_prob(values) / n

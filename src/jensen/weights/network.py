@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jensen.errors import ConfigError, DataError, ShapeError
+from jensen.errors import ConfigError, DataError, JensenError, ShapeError
+from jensen.seeding import seeded
 from jensen.weights.stacked import stacked
 
 MEMORY = 8 * 2**20
@@ -26,6 +27,13 @@ Values = dict[str, Tensor]
 
 Subset = str | Sequence[str]
 """Which parameters: "all", "last-layer", or their names, where "0" also stands for "0.weight" and "0.bias"."""
+
+
+_SLOW = "There is a performance drop"
+"""How torch begins to say that it goes through something one by one."""
+
+REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
+"""What modules raise of data that they can't take."""
 
 
 class FunctionalNetwork:
@@ -46,7 +54,8 @@ class FunctionalNetwork:
         skeleton: The copy; its parameters hold nothing.
 
     Raises:
-        ConfigError: If there is no such parameter, or none that isn't frozen.
+        ConfigError: If there is no such parameter, or none that isn't frozen; if a lazy module has no shapes yet, or
+            batch normalisation keeps no statistics.
 
     Example:
         >>> network = FunctionalNetwork(nn.Linear(3, 2))
@@ -56,6 +65,7 @@ class FunctionalNetwork:
     """
 
     def __init__(self, network: nn.Module, subset: Subset = "all", *, frozen_too: bool = False) -> None:
+        _usable(network)
         named = dict(network.named_parameters())
         if not named:
             raise ConfigError(
@@ -76,6 +86,7 @@ class FunctionalNetwork:
         self.tied = len(list(network.named_parameters(remove_duplicate=False))) > len(named)
         self.attends = any(isinstance(module, nn.MultiheadAttention) for module in network.modules())
         self._looped: set[tuple[bool, bool]] = set()
+        self._slow: dict[tuple[bool, bool], bool] = {}
         self._bytes: dict[torch.Size, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,7 +151,7 @@ class FunctionalNetwork:
         known = self.buffers
         added = {name: value.detach().clone() for name, value in other.skeleton.named_buffers()}
         other.buffers = {**added, **known}
-        other._looped = set()
+        other._looped, other._slow = set(), {}
         other._bytes = {}
         return other
 
@@ -158,6 +169,8 @@ class FunctionalNetwork:
         found = tensor_of(x, "X")
         if found.ndim == 0 or len(found) == 0:
             raise ShapeError(f"wanted data (n, ...) with n of at least 1, got shape {tuple(found.shape)}")
+        if found.is_complex():
+            raise DataError("X holds complex numbers; give real ones, as both parts in columns of their own")
         embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in self.skeleton.modules())
         keeps = embeds and not found.is_floating_point()
         if found.is_floating_point() and not bool(found.isfinite().all()):
@@ -165,7 +178,7 @@ class FunctionalNetwork:
                 f"{int((~found.isfinite()).sum())} of {found.numel()} cells of X are NaN or infinite; impute them or "
                 "leave those data out"
             )
-        return found.to(self.device, None if keeps else self.dtype)
+        return found.to(self.device, torch.int64 if keeps else self.dtype)
 
     def single(
         self,
@@ -223,11 +236,16 @@ class FunctionalNetwork:
             ShapeError: If the network can't take the data, or returns something else.
         """
         sets = {**(buffers or {}), **weights}
+        try:
+            return self._evaluated(sets, x, training, each)
+        except (JensenError, torch.OutOfMemoryError):
+            raise
+        except REFUSALS as error:
+            raise self._refused(weights, x, each, training, error) from error
+
+    def _evaluated(self, sets: Mapping[str, Tensor], x: Tensor, training: bool, each: bool) -> Tensor:
         if self._stacked is not None:
-            try:
-                return self._stacked({**self._others(sets), **sets}, x, each, training)
-            except RuntimeError as error:
-                raise self._refused(weights, x, each, error) from error
+            return self._stacked({**self._others(sets), **sets}, x, each, training)
         if len(next(iter(sets.values()))) == 1:
             return self._loop(sets, x, training, each)
         if (training, each) in self._looped:
@@ -238,24 +256,55 @@ class FunctionalNetwork:
             randomness="different",
         )
         try:
-            return mapped(sets, x)
-        except RuntimeError as error:
+            if (training, each) not in self._slow:
+                return self._first(lambda values: mapped(values, x), sets, (training, each))
+            with quiet() if self._slow[training, each] else nullcontext():
+                return mapped(sets, x)
+        except (JensenError, torch.OutOfMemoryError):
+            raise
+        except REFUSALS as error:
             # Either the data don't fit, or the network does what can't be done for many sets at once.
             where = self._where(lambda: mapped(sets, x))
             first = {name: value[0] for name, value in sets.items()}
-            try:
-                self.single(_copied(first), x[0] if each else x, training=training)
-            except RuntimeError:
-                raise self._refused(weights, x, each, error) from error
+            self.single(_copied(first), x[0] if each else x, training=training)
             self._looped.add((training, each))
             warnings.warn(
                 f"{where} does what can't be done for many sets of weights at once "
                 f"({str(error).splitlines()[0]}); they are gone through one after the other, which is slower. "
                 "In-place changes, Python branches on values and .item() are the usual reasons",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
             return self._loop(sets, x, training, each)
+
+    def _first(
+        self,
+        call: Callable[[Mapping[str, Tensor]], Tensor],
+        sets: Mapping[str, Tensor],
+        mode: tuple[bool, bool],
+    ) -> Tensor:
+        """The first call of many sets at once; a warning names what torch goes through one by one on its own."""
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            result = call(sets)
+        self._slow[mode] = any(str(one.message).startswith(_SLOW) for one in said)
+        for one in said:
+            if not str(one.message).startswith(_SLOW):
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        if self._slow[mode]:
+
+            def strict() -> None:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("error", _SLOW)
+                    call(_copied(sets))
+
+            warnings.warn(
+                f"{self._where(strict)} has an operation that torch can't do for many sets of weights at once; within "
+                "it they are gone through one after the other, which is slower",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return result
 
     def _others(self, given: Mapping[str, Tensor]) -> Values:
         """The parameters and buffers that aren't given, once for each set."""
@@ -276,17 +325,16 @@ class FunctionalNetwork:
         )
 
     def _refused(
-        self, weights: Mapping[str, Tensor], x: Tensor, each: bool, error: RuntimeError
-    ) -> Exception:
+        self, weights: Mapping[str, Tensor], x: Tensor, each: bool, training: bool, error: Exception
+    ) -> ShapeError:
         """What to say of data that the network can't take."""
-        if isinstance(error, torch.OutOfMemoryError):
-            return error
         first = {name: value[0].detach() for name, value in weights.items()}
         rows = x[0] if each else x
-        where = self._where(lambda: self.single(first, rows))
+        where = self._where(lambda: self.single(first, rows, training=training))
+        said = (str(error) or type(error).__name__).splitlines()[0]
         return ShapeError(
-            f"the network can't take data of shape {tuple(rows.shape)}: {where} says "
-            f"'{str(error).splitlines()[0]}'; give data as the network was made for"
+            f"the network can't take data of shape {tuple(rows.shape)}: {where} says '{said}'; give data as the "
+            "network was made for"
         )
 
     def _where(self, call: Callable[[], Any]) -> str:
@@ -373,8 +421,10 @@ class FunctionalNetwork:
         leaves = [m for m in self.skeleton.modules() if not list(m.children())]
         handles = [leaf.register_forward_hook(add) for leaf in leaves]
         try:
-            self.single({}, x[:1])
-        except RuntimeError:
+            # Networks that draw numbers must draw the same ones whether their rows were counted before or not.
+            with seeded(0):
+                self.single({}, x[:1])
+        except REFUSALS:
             # The call that follows says what is wrong.
             return max(1, count)
         finally:
@@ -391,21 +441,32 @@ def tensor_of(values: Any, name: str) -> Tensor:
         name: What they are, for messages.
 
     Raises:
-        DataError: If they aren't numbers.
+        DataError: If they aren't numbers, or rows differ in length.
 
     Example:
         >>> tensor_of([[1, 2]], "X").shape
         torch.Size([1, 2])
     """
     if isinstance(values, Tensor):
-        return values
-    array = np.asarray(values)
+        return _signed(values)
     try:
-        return torch.as_tensor(array)
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError(f"{name} has rows of several lengths; give one shape for all data") from None
+    if not array.flags.writeable or not array.dtype.isnative or any(step < 0 for step in array.strides):
+        # torch knows neither foreign byte orders nor reversed arrays, and warns of those that can't be written to.
+        array = np.array(array, array.dtype.newbyteorder("="), order="C")
+    try:
+        return _signed(torch.as_tensor(array))
     except (TypeError, ValueError, RuntimeError):
         raise DataError(
             f"{name} has to hold numbers, got dtype {array.dtype}; encode text and categories as numbers first"
         ) from None
+
+
+def _signed(values: Tensor) -> Tensor:
+    """Integers of a type that torch can compare and index with."""
+    return values.long() if values.dtype in (torch.uint16, torch.uint32, torch.uint64) else values
 
 
 def chosen(network: nn.Module, free: Sequence[str], subset: Subset) -> list[str]:
@@ -415,7 +476,7 @@ def chosen(network: nn.Module, free: Sequence[str], subset: Subset) -> list[str]
         network: Whose parameters they are.
         free: Names to choose from.
         subset: "all", "last-layer" (the last module that has parameters of its own), or names of parameters or of
-            modules that hold them.
+            modules that hold them, in a sequence or with commas between them.
 
     Raises:
         ConfigError: If nothing has such a name; the message lists what there is.
@@ -431,7 +492,8 @@ def chosen(network: nn.Module, free: Sequence[str], subset: Subset) -> list[str]
         if subset == "last-layer":
             owner = free[-1].rpartition(".")[0]
             return [name for name in free if name.rpartition(".")[0] == owner]
-        subset = [subset]
+        # As from a command line.
+        subset = [part.strip() for part in subset.split(",")]
     found = {name for wanted in subset for name in free if _within(name, wanted)}
     for wanted in subset:
         if not any(_within(name, wanted) for name in free):
@@ -446,6 +508,25 @@ def _within(name: str, wanted: str) -> bool:
     return name == wanted or name.startswith(f"{wanted}.")
 
 
+def _usable(network: Any) -> None:
+    """Refuses what isn't a network with weights whose outputs for a datum depend on that datum alone."""
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"wanted a torch.nn.Module, got {type(network).__name__}; put the function into a module's forward"
+        )
+    for name, module in network.named_modules():
+        if any(nn.parameter.is_lazy(value) for value in (*module.parameters(False), *module.buffers(False))):
+            raise ConfigError(
+                f"module '{name}' ({type(module).__name__}) is lazy and has no shapes yet; call the network once with "
+                "data before it is fitted"
+            )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise ConfigError(
+                f"module '{name}' ({type(module).__name__}) keeps no running statistics, so that what the network says "
+                "of a datum depends on its batch; set track_running_stats=True, or take nn.LayerNorm or nn.GroupNorm"
+            )
+
+
 def _hollow(network: nn.Module) -> nn.Module:
     """A copy of a network whose parameters hold nothing."""
     memo: dict[int, Any] = {
@@ -454,6 +535,14 @@ def _hollow(network: nn.Module) -> nn.Module:
     }
     hollow = copy.deepcopy(network, memo)
     return hollow.eval()
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Within the block torch doesn't say of each operation that it is slow for many sets of weights at once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _SLOW, UserWarning)
+        yield
 
 
 @contextmanager
@@ -510,11 +599,13 @@ def unflat(vectors: Float[Tensor, "*sets size"], like: Mapping[str, Tensor]) -> 
 
 __all__ = [
     "MEMORY",
+    "REFUSALS",
     "FunctionalNetwork",
     "Subset",
     "Values",
     "chosen",
     "flat",
+    "quiet",
     "stack",
     "tensor_of",
     "unflat",

@@ -111,7 +111,8 @@ class NormalPosterior(Posterior):
             Another posterior; this one stays.
 
         Raises:
-            ConfigError: If the posterior wasn't fitted so, or its weights aren't independent.
+            ConfigError: If the posterior wasn't fitted so, its weights aren't independent, or an option would change
+                what it starts from.
             ShapeError: If the data have other columns than before.
         """
         if self.method != "bayes-by-backprop":
@@ -124,6 +125,12 @@ class NormalPosterior(Posterior):
         from jensen.weights.fitting import problem_of
         from jensen.weights.options import parse
 
+        for key in ("structure", "rank", "subset", "rest", "initial_scale"):
+            if key in options:
+                raise ConfigError(
+                    f"update can't change {key}, since it starts from this posterior ({self.options[key]!r}); leave it "
+                    "out, or fit anew on all data"
+                )
         prior = self.as_prior()
         seed = options.pop("seed", 0)
         parsed = parse(

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from jensen.training import Batch, Progress, Settings, Training
-from jensen.weights.network import Values, flat, unflat
+from jensen.weights.network import Values, flat, quiet, unflat
 from jensen.weights.options import TrainingOptions
 from jensen.weights.problem import Problem
 
@@ -162,12 +162,14 @@ def optimise(
     )
     training = Training(objective, batches, settings, seed=problem.seed, clip_sets=sets)
     history: History = {"loss": []}
-    for epoch in training.run():
-        history["loss"].append(epoch.train["loss"] if "loss" in epoch.train else float("nan"))
-        if after_epoch is not None:
-            after_epoch(epoch.number, {n: v.detach() for n, v in objective.values.items()})
-        if problem.on_epoch is not None:
-            problem.on_epoch(epoch.number, options.epochs)
-        if epoch.status == "interrupted":
-            raise KeyboardInterrupt
+    # Slopes of what the network was named for.
+    with quiet():
+        for epoch in training.run():
+            history["loss"].append(epoch.train["loss"] if "loss" in epoch.train else float("nan"))
+            if after_epoch is not None:
+                after_epoch(epoch.number, {n: v.detach() for n, v in objective.values.items()})
+            if problem.on_epoch is not None:
+                problem.on_epoch(epoch.number, options.epochs)
+            if epoch.status == "interrupted":
+                raise KeyboardInterrupt
     return {name: value.detach() for name, value in objective.values.items()}, history

@@ -1,6 +1,7 @@
 """The options of methods, typed and checked."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -58,3 +59,16 @@ def parse(kind: type[Kind], options: Mapping[str, Any], method: str) -> Kind:
         raise ConfigError(
             f"option {where} of method '{method}': {', or '.join(dict.fromkeys(wanted))}, got {first['input']!r}"
         ) from None
+
+
+def is_scale(value: Any) -> bool:
+    """Whether a value is a number, or the text of one, that can be a scale: above 0 and finite.
+
+    Example:
+        >>> is_scale(0.1), is_scale("2"), is_scale(-1), is_scale([1])
+        (True, True, False, False)
+    """
+    try:
+        return 0 < float(value) < inf
+    except (TypeError, ValueError):
+        return False

@@ -105,8 +105,7 @@ class Posterior(ABC):
             ConfigError: If ``samples`` isn't above 0.
         """
         x = self.inputs(X)
-        if samples < 1:
-            raise ConfigError(f"samples has to be at least 1, got {samples}")
+        positive(samples)
         outputs: list[Tensor] = []
         rest: list[Values] = []
         with seeded(seed):
@@ -158,7 +157,7 @@ class Posterior(ABC):
     def _no_update(self) -> NoReturn:
         raise ConfigError(
             f"the posterior of method='{self.method}' has no normal form to be the next prior; fit by "
-            "method='bayes-by-backprop' or 'laplace' to learn online"
+            "method='bayes-by-backprop', 'laplace' or 'pbp' to learn online"
         )
 
     @abstractmethod
@@ -209,6 +208,16 @@ class Posterior(ABC):
             RunError: If it can't be written.
         """
         storage.write(Path(folder), *self.packed())
+
+
+def positive(samples: int) -> None:
+    """Refuses a number of sets of weights that is none.
+
+    Raises:
+        ConfigError: If it isn't above 0.
+    """
+    if samples < 1:
+        raise ConfigError(f"samples has to be at least 1, got {samples}")
 
 
 def matches(network: FunctionalNetwork, shapes: Mapping[str, torch.Size], folder: str | Path) -> None:

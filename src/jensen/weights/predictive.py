@@ -23,6 +23,12 @@ from jensen.weights.network import Values
 _CELLS = 2**22
 """Numbers in a table of densities at once."""
 
+_STEPS = 20_000
+"""Most steps of a rule over all components of a mixture."""
+
+_MANY = 2**16
+"""Rates from which counts are taken for normal: their entropy is then off by less than a millionth."""
+
 
 class Predictive(ABC):
     """p(y | x, data) for each of n data. Of several targets a datum, each cell is looked at by itself but for log_prob.
@@ -196,26 +202,13 @@ class MixturePredictive(Predictive):
             return torch.special.entr(self.probabilities).sum(-1)
         if isinstance(cells, Poisson):
             rate = cells.rate.flatten(1)
-            return self._poisson_entropy(rate, self.log_weights).view(cells.rate.shape[1:])
+            return _count_mixture_entropy(rate, self.log_weights).view(cells.rate.shape[1:])
         if isinstance(cells, Normal):
             loc, scale = cells.loc.flatten(1), cells.scale.flatten(1)
             if self.samples == 1:
                 return cells.entropy()[0]
             return _normal_mixture_entropy(loc, scale, self.log_weights).view(cells.loc.shape[1:])
         raise ConfigError(f"the entropy of mixtures of {type(cells).__name__} isn't known")
-
-    @staticmethod
-    def _poisson_entropy(rate: Tensor, log_weights: Tensor) -> Tensor:
-        largest = float(rate.max())
-        counts = torch.arange(ceil(largest + 12 * largest**0.5 + 20), dtype=rate.dtype, device=rate.device)
-        step = max(1, _CELLS // (len(rate) * len(counts)))
-        found: list[Tensor] = []
-        for part in rate.split(step, 1):
-            log_p = torch.logsumexp(
-                Poisson(part[..., None], validate_args=False).log_prob(counts) + log_weights[:, None, None], 0
-            )
-            found.append(-(log_p.exp() * log_p).sum(-1))
-        return torch.cat(found)
 
     @property
     def expected_entropy(self) -> Tensor:
@@ -231,7 +224,7 @@ class MixturePredictive(Predictive):
         cells = self.cells
         if isinstance(cells, Poisson):
             rate = cells.rate.reshape(1, -1)
-            return self._average(self._poisson_entropy(rate, rate.new_zeros(1)).view(cells.rate.shape))
+            return self._average(_count_mixture_entropy(rate, rate.new_zeros(1)).view(cells.rate.shape))
         return self._average(cells.entropy())
 
     def quantiles(self, levels: float | Sequence[float]) -> Tensor:
@@ -260,7 +253,8 @@ class MixturePredictive(Predictive):
         return (low + high) / 2
 
     def _counts(self, cells: Poisson, q: Tensor) -> Tensor:
-        rate = cells.rate
+        # Far from the data the logarithm of a rate may be anything; half of what numbers hold is as good as infinite.
+        rate = cells.rate.clamp(max=torch.finfo(cells.rate.dtype).max ** 0.5)
         top = (rate + 12 * rate.sqrt() + 40).amax(0).ceil().expand(len(q), *rate.shape[1:]).clone()
         low = torch.full_like(top, -1.0)
         for _ in range(int(log(float(top.max()) + 2) / log(2)) + 2):
@@ -379,6 +373,9 @@ def linearised(
     Source: The evidence framework applied to classification networks, 1992,
     https://doi.org/10.1162/neco.1992.4.5.720.
     """
+    # No library factorises matrices in half precision.
+    wide = torch.promote_types(loc.dtype, torch.float32)
+    loc, covariance = loc.to(wide), covariance.to(wide)
     plain = isinstance(likelihood, NormalLikelihood) and likelihood.noise_scale != "network"
     if link == "auto":
         link = "closed-form" if plain else "monte-carlo"
@@ -421,12 +418,55 @@ def _levels(levels: float | Sequence[float]) -> Tensor:
     return found
 
 
+def _count_mixture_entropy(
+    rate: Float[Tensor, "s m"], log_weights: Float[Tensor, " s"]
+) -> Float[Tensor, " m"]:
+    """By summation; of rates above ``_MANY``, which are nearly normal, by that of normals."""
+    many = rate.amax(0) > _MANY
+    found = torch.empty_like(rate[0])
+    if bool(many.any()):
+        large = rate[:, many].clamp(min=1e-6)
+        found[many] = _normal_mixture_entropy(large, large.sqrt(), log_weights)
+    rate = rate[:, ~many]
+    if rate.numel() == 0:
+        return found
+    largest = float(rate.max())
+    counts = torch.arange(ceil(largest + 12 * largest**0.5 + 20), dtype=rate.dtype, device=rate.device)
+    step = max(1, _CELLS // (len(rate) * len(counts)))
+    parts: list[Tensor] = []
+    for part in rate.split(step, 1):
+        log_p = torch.logsumexp(
+            Poisson(part[..., None], validate_args=False).log_prob(counts) + log_weights[:, None, None], 0
+        )
+        parts.append(-(log_p.exp() * log_p).sum(-1))
+    found[~many] = torch.cat(parts)
+    return found
+
+
 def _normal_mixture_entropy(
     loc: Float[Tensor, "s m"], scale: Float[Tensor, "s m"], log_weights: Float[Tensor, " s"]
 ) -> Float[Tensor, " m"]:
-    """By the trapezoidal rule, whose error falls faster than any power of its step; half the least scale here."""
+    """By the trapezoidal rule, whose error falls faster than any power of its step; half the least scale here.
+
+    Where that were too many steps, as for narrow components far from each other, each component has a grid of its own.
+    """
     low, high = (loc - 9 * scale).amin(0), (loc + 9 * scale).amax(0)
-    steps = int(min(20_000, ceil(float(((high - low) / scale.amin(0)).max()) * 2) + 1))
+    steps = (high - low) / scale.amin(0) * 2 + 1
+    # Neither are infinite ones comparable.
+    even = steps <= _STEPS
+    found = torch.empty_like(loc[0])
+    if bool(even.any()):
+        most = ceil(float(steps[even].max()))
+        found[even] = _on_one_grid(loc[:, even], scale[:, even], log_weights, most)
+    if not bool(even.all()):
+        found[~even] = _on_own_grids(loc[:, ~even], scale[:, ~even], log_weights)
+    return found
+
+
+def _on_one_grid(
+    loc: Float[Tensor, "s m"], scale: Float[Tensor, "s m"], log_weights: Float[Tensor, " s"], steps: int
+) -> Float[Tensor, " m"]:
+    low, high = (loc - 9 * scale).amin(0), (loc + 9 * scale).amax(0)
     grid = torch.linspace(0, 1, steps, dtype=loc.dtype, device=loc.device)
     found: list[Tensor] = []
     at_once = max(1, _CELLS // (len(loc) * steps))
@@ -436,4 +476,21 @@ def _normal_mixture_entropy(
         cells = Normal(loc[:, part, None], scale[:, part, None], validate_args=False)
         log_p = torch.logsumexp(cells.log_prob(points) + log_weights[:, None, None], 0)
         found.append((-log_p.exp() * log_p).sum(-1) * (high - low)[part] / (steps - 1))
+    return torch.cat(found)
+
+
+def _on_own_grids(
+    loc: Float[Tensor, "s m"], scale: Float[Tensor, "s m"], log_weights: Float[Tensor, " s"]
+) -> Float[Tensor, " m"]:
+    """The mean, over components, of each one's expectation of minus the mixture's log-density."""
+    grid = torch.linspace(-9, 9, 73, dtype=loc.dtype, device=loc.device)
+    mass = Normal(0.0, 1.0).log_prob(grid).softmax(0)
+    found: list[Tensor] = []
+    at_once = max(1, _CELLS // (len(loc) ** 2 * len(grid)))
+    for first in range(0, loc.shape[1], at_once):
+        some, width = loc[:, first : first + at_once], scale[:, first : first + at_once]
+        points = some[..., None] + width[..., None] * grid
+        cells = Normal(some[:, None, :, None], width[:, None, :, None], validate_args=False)
+        log_p = torch.logsumexp(cells.log_prob(points) + log_weights[:, None, None, None], 0)
+        found.append(torch.tensordot(log_weights.exp(), -(log_p * mass).sum(-1), 1))
     return torch.cat(found)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from math import inf, log, pi, sqrt
+from math import log, pi, sqrt
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from jensen.errors import ConfigError
 from jensen.registry import Registry
 from jensen.weights.network import Values, flat
+from jensen.weights.options import is_scale
 
 _LOG_TWO_PI = log(2 * pi)
 
@@ -42,9 +43,7 @@ class Prior(ABC):
 
     def log_prob(self, weights: Mapping[str, Float[Tensor, "s *shape"]]) -> Float[Tensor, " s"]:
         """Log p(w) of S sets of weights in nats: a sum over all weights, (S,)."""
-        parts = [
-            self.cells(name, weights[name], scale).flatten(1).sum(-1) for name, scale in self.scales.items()
-        ]
+        parts = [_rows(self.cells(name, weights[name], scale)).sum(-1) for name, scale in self.scales.items()]
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
     def kl(self, name: str, loc: Tensor, log_scale: Tensor, prior_log_scale: Tensor) -> Tensor | None:
@@ -95,9 +94,9 @@ class NormalPrior(Prior):
         for name, scale in self.scales.items():
             deviation = weights[name] if self.loc is None else weights[name] - self.loc[name]
             if scale.ndim == 0:
-                total = total - (0.5 / scale.square()) * deviation.flatten(1).square().sum(-1)
+                total = total - (0.5 / scale.square()) * _rows(deviation).square().sum(-1)
             else:
-                total = total - 0.5 * (deviation / scale).flatten(1).square().sum(-1)
+                total = total - 0.5 * _rows(deviation / scale).square().sum(-1)
         return total
 
     def cells(self, name: str, values: Tensor, scale: Tensor) -> Tensor:
@@ -175,13 +174,13 @@ class ScaleMixturePrior(Prior):
         ratio: float = 0.0025,
     ) -> None:
         super().__init__(scales, learned)
-        if not 0 < mixture_weight < 1 or not 0 < ratio < inf:
+        if not (is_scale(mixture_weight) and float(mixture_weight) < 1 and is_scale(ratio)):
             raise ConfigError(
                 f"a scale mixture needs mixture_weight between 0 and 1 and scale_ratio above 0; got "
-                f"{mixture_weight} and {ratio}"
+                f"{mixture_weight!r} and {ratio!r}"
             )
-        self.mixture_weight = mixture_weight
-        self.ratio = ratio
+        self.mixture_weight = float(mixture_weight)
+        self.ratio = float(ratio)
 
     def cells(self, name: str, values: Tensor, scale: Tensor) -> Tensor:
         """Log-density of the mixture."""
@@ -233,9 +232,9 @@ def prior(name: str, weights: Mapping[str, Tensor], prior_scale: PriorScale = 1.
     scales: dict[str, Tensor] = {}
     for parameter, value in weights.items():
         number = 1.0 if isinstance(prior_scale, str) else _scale_of(parameter, prior_scale)
-        if not 0 < number < inf:
-            raise ConfigError(f"prior_scale is a standard deviation above 0; got {number} for {parameter}")
-        scales[parameter] = value.new_tensor(number)
+        if not is_scale(number):
+            raise ConfigError(f"prior_scale is a standard deviation above 0; got {number!r} for {parameter}")
+        scales[parameter] = value.new_tensor(float(number))
     if isinstance(prior_scale, Mapping):
         for wanted in prior_scale:
             if not any(_owns(wanted, parameter) for parameter in weights):
@@ -284,19 +283,24 @@ class TrainedPrior:
         return self.prior.log_prob(values)
 
 
+def _rows(values: Float[Tensor, "s *shape"]) -> Float[Tensor, "s size"]:
+    """A row of numbers a set, also of sets of single numbers."""
+    return values.reshape(len(values), -1)
+
+
 def _owns(wanted: str, parameter: str) -> bool:
     return parameter == wanted or parameter.startswith(f"{wanted}.")
 
 
 def _scale_of(parameter: str, prior_scale: float | Mapping[str, float | int]) -> float:
     if not isinstance(prior_scale, Mapping):
-        return float(prior_scale)
+        return prior_scale
     owners = [wanted for wanted in prior_scale if _owns(wanted, parameter)]
     if not owners:
         raise ConfigError(
             f"prior_scale says nothing of '{parameter}'; it has {', '.join(prior_scale)}. Name every layer"
         )
-    return float(prior_scale[max(owners, key=len)])
+    return prior_scale[max(owners, key=len)]
 
 
 def restored(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Prior:

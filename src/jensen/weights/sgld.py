@@ -18,7 +18,7 @@ from jensen.weights.laplace.joint import noise_of
 from jensen.weights.likelihoods import NOISE
 from jensen.weights.map import most_probable
 from jensen.weights.members import MembersPosterior
-from jensen.weights.network import Values, flat, unflat
+from jensen.weights.network import Values, flat, quiet, unflat
 from jensen.weights.options import TrainingOptions
 from jensen.weights.problem import Problem
 
@@ -30,6 +30,12 @@ _SEEN = 1000
 
 _ESTIMATES = 32
 """Gradients that their noise is estimated by."""
+
+_ASTRAY = 5.0
+"""Nats a datum by which draws may say less than a model that knows nothing."""
+
+_TRIES = 5
+"""Step sizes that are tried, each a quarter of the last."""
 
 
 class SgldOptions(TrainingOptions):
@@ -52,7 +58,8 @@ class SgldOptions(TrainingOptions):
     step_size: float | None = Field(
         None,
         gt=0,
-        description="largest step size, in units of the preconditioner; None: by curvature and noise",
+        description="largest step size, in units of the preconditioner; None: by curvature and noise at the start, "
+        "and a quarter of it where chains then go astray",
     )
     minibatch: int | None = Field(
         None, gt=0, description="data in a gradient while drawing; None: all up to 1,000, else batch_size"
@@ -185,7 +192,9 @@ def fit_sgld(problem: Problem, options: SgldOptions) -> MembersPosterior:
     the rest are kept at equal distances in time. The scale of the noise of normal targets is drawn with the weights.
 
     The draws are near the posterior, the nearer the smaller the steps; by default the steps are so small that
-    discretisation and gradients' noise each widen the variance by about 5 % in the worst direction.
+    discretisation and gradients' noise each widen the variance by about 5 % in the worst direction. That is of the
+    curvature at the start, which isn't that of everywhere: draws that say less of the targets than a model that knows
+    nothing are no draws of the posterior, and the chains set out again with smaller steps, or are refused.
 
     Args:
         problem: Network, data, likelihood and prior.
@@ -195,7 +204,7 @@ def fit_sgld(problem: Problem, options: SgldOptions) -> MembersPosterior:
         The draws as members, chain after chain; ``history["step_size"]`` holds the largest step size.
 
     Raises:
-        FitError: If training can't go on or a chain leaves the numbers.
+        FitError: If training can't go on, or a chain leaves the numbers or goes astray.
 
     Source: Bayesian learning via stochastic gradient Langevin dynamics, 2011,
     https://www.stats.ox.ac.uk/~teh/research/compstats/WelTeh2011a.pdf; Stochastic gradient Hamiltonian Monte Carlo,
@@ -207,8 +216,10 @@ def fit_sgld(problem: Problem, options: SgldOptions) -> MembersPosterior:
     chains = _Chains(found, values, batch)
     scale = flat(preconditioner(found, values), values)
     start = flat(values, values)
-    first = options.step_size or _step_size(chains, start, scale, options, friction)
-    kept = _run(chains, start, scale, first, options, friction)
+    # Slopes of what the network was named for.
+    with quiet():
+        first = options.step_size or _step_size(chains, start, scale, options, friction)
+        kept, first = _steady(chains, start, scale, first, options, friction)
     members = unflat(kept.flatten(0, 1), values)
     return MembersPosterior(
         members,
@@ -251,6 +262,60 @@ def _plan(first: float, options: SgldOptions) -> tuple[list[float], list[bool], 
     noisy = [step % length >= begin for step in range(steps)]
     quiet = torch.where(torch.tensor(noisy), sizes, torch.zeros_like(sizes))
     return sizes.tolist(), noisy, kept_steps(quiet, each)
+
+
+def _steady(
+    chains: _Chains,
+    start: Tensor,
+    scale: Tensor,
+    first: float,
+    options: SgldOptions,
+    friction: float | None,
+) -> tuple[Float[Tensor, "chains draws p"], float]:
+    """Draws, by smaller steps where chains go astray and no step size was asked for, and the step size."""
+    tries = 1 if options.step_size else _TRIES
+    for attempt in range(1, tries + 1):
+        try:
+            kept = _run(chains, start, scale, first, options, friction)
+            _refuse_astray(chains, start, kept, first)
+            return kept, first
+        except FitError:
+            if attempt == tries:
+                raise
+            first /= 4
+    raise AssertionError("the last try returns or raises")
+
+
+@torch.no_grad()
+def _refuse_astray(
+    chains: _Chains, start: Tensor, kept: Float[Tensor, "chains draws p"], first: float
+) -> None:
+    """Refuses draws that say less of the targets than the start, and than outputs of zero.
+
+    Raises:
+        FitError: If there are such.
+    """
+    problem = chains.problem
+    rows = torch.linspace(0, len(problem) - 1, min(_SEEN, len(problem)), device=problem.x.device).long()
+    x, y = problem.x[rows], problem.y[rows]
+
+    def outputs(values: Values) -> Float[Tensor, "s m outputs"]:
+        return problem.network.outputs({name: values[name] for name in problem.network.weights}, x)
+
+    def said(values: Values) -> Float[Tensor, " s"]:
+        return problem.likelihood.log_prob(outputs(values), y, values).mean(-1)
+
+    begun = unflat(start[None], chains.like)
+    spread = y.double().square().mean().sqrt().clamp(min=1e-12).log().to(start)
+    unknowing = problem.likelihood.log_prob(torch.zeros_like(outputs(begun)), y, {NOISE: spread[None]}).mean()
+    least = min(float(said(begun)), float(unknowing)) - _ASTRAY
+    found = said(unflat(kept.flatten(0, 1).to(start), chains.like))
+    if not bool((found >= least).all()):
+        raise FitError(
+            f"{int((~(found >= least)).sum())} of {len(found)} draws say less of the targets than a model that knows "
+            f"nothing, since chains have left the posterior: the steps are too large; give a smaller step_size than "
+            f"{first:.3g}"
+        )
 
 
 @torch.no_grad()

@@ -64,7 +64,8 @@ class Standardised:
         self.target_shift: float | Tensor = 0.0
         self.target_unit: float | Tensor = 1.0
         self.posterior: Posterior | None = None
-        self._embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in network.modules())
+        self._embeds = embeds(network)
+        self._whole = True
 
     def fit(
         self,
@@ -104,7 +105,8 @@ class Standardised:
                 "leave those data out"
             )
         targets = torch.as_tensor(y)
-        if self.scale:
+        self._whole = _whole(data)
+        if self.scale and not self._embeds:
             self.shift, self.unit = _units(data, columns=self.columns)
         if self.likelihood == "normal":
             targets = targets.double()
@@ -168,7 +170,7 @@ class Standardised:
         if self.likelihood == "normal":
             targets = (targets.double() - self.target_shift) / self.target_unit
         other = Standardised(self.network, self.view, self.likelihood, scale=self.scale, columns=self.columns)
-        other.shift, other.unit = self.shift, self.unit
+        other.shift, other.unit, other._whole = self.shift, self.unit, self._whole
         other.target_shift, other.target_unit = self.target_shift, self.target_unit
         other.posterior = self._fitted.update(self._standard(self._viewed(x)), targets, **options)
         return other
@@ -193,10 +195,21 @@ class Standardised:
         return data.reshape(len(data), *self.view)
 
     def _standard(self, data: Shaped[Tensor, "n *event"]) -> Shaped[Tensor, "n *event"]:
-        """Data as the network takes them."""
-        if not self.scale:
-            return data.long() if self._embeds else data
-        dtype = next(self.network.parameters()).dtype
+        """Data as the network takes them.
+
+        Raises:
+            DataError: If an embedding's places aren't whole numbers, as they were in the fit.
+        """
+        if self._embeds and self._whole:
+            if not _whole(data):
+                raise DataError(
+                    "X has parts of numbers, and was whole, an embedding's places, in the fit; round it"
+                )
+            return data.long()
+        first = next(self.network.parameters(), None)
+        if first is None or not self.scale or self._embeds:
+            return data
+        dtype = first.dtype
         return ((data.double() - self.shift.to(data.device)) / self.unit.to(data.device)).to(dtype)
 
     def parameters(self) -> Iterator[Tensor]:
@@ -224,6 +237,7 @@ class Standardised:
         facts = {
             "target_shift": _plain(self.target_shift),
             "target_unit": _plain(self.target_unit),
+            "whole": self._whole,
             "posterior": about,
         }
         text = bytearray(json.dumps(facts).encode())
@@ -248,11 +262,26 @@ class Standardised:
             self.target_shift, self.target_unit = (
                 _restored(facts[name]) for name in ("target_shift", "target_unit")
             )
+            self._whole = bool(facts["whole"])
             self.posterior = unpacked(tensors, facts["posterior"], self.network, "the Run")
         except (KeyError, ValueError, TypeError) as error:
             if isinstance(error, ShapeError):
                 raise
             raise RuntimeError(f"it holds no posterior over weights ({error})") from None
+
+
+def embeds(network: nn.Module) -> bool:
+    """Whether a network looks up places of a table.
+
+    Example:
+        >>> embeds(nn.Sequential(nn.Embedding(3, 2)))
+        True
+    """
+    return any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in network.modules())
+
+
+def _whole(data: Tensor) -> bool:
+    return not data.is_floating_point() or bool((data == data.round()).all())
 
 
 def _units(data: Tensor, *, columns: bool) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:

@@ -78,7 +78,7 @@ class Packing:
             packed = whole
         parts = packed.split(self._widths, -1)
         return {
-            name: part.reshape(*leading, *shape)
+            name: part.reshape((*leading, *shape))
             for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
         }
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import vjp, vmap
 
-from jensen.weights.network import FunctionalNetwork, Values
+from jensen.weights.network import FunctionalNetwork, Values, quiet
 
 
 def gradient_rows(
@@ -36,13 +36,12 @@ def gradient_rows(
         return vmap(lambda column: pull(column)[0])(some.T)
 
     try:
-        with warnings.catch_warnings():
-            # Operations without a rule of their own are gone through one by one; it is only slower.
-            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+        with quiet():
             return {name: rows.detach() for name, rows in vmap(one)(x, columns).items()}
     except RuntimeError as error:
         network.single(weights, x[:1])
-        where = network._where(lambda: vmap(one)(x, columns))
+        with quiet():
+            where = network._where(lambda: vmap(one)(x, columns))
         warnings.warn(
             f"{where} does what can't be done for many data at once ({str(error).splitlines()[0]}); gradients are "
             "taken one after the other, which is slower. In-place changes and Python branches on values are the "

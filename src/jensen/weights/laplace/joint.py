@@ -58,16 +58,21 @@ class Joint:
 
     @torch.no_grad()
     def residuals(self, weights: Mapping[str, Tensor]) -> Residuals:
-        """What the noise has to explain."""
-        problem, total, count = self.problem, 0.0, 0
+        """What the noise has to explain: at least that targets are known to their rounding.
+
+        Else noise that a network fits exactly would vanish, and the evidence have no largest value.
+        """
+        problem, total, count, size = self.problem, 0.0, 0, 0.0
         for rows in self._chunks():
             outputs = problem.network(
                 {name: value[None] for name, value in weights.items()}, problem.x[rows]
             )[0]
             rest = problem.y[rows].reshape(outputs.shape) - outputs
             total += float(rest.double().square().sum())
+            size += float(problem.y[rows].double().square().sum())
             count += rest.numel()
-        return Residuals(total, count)
+        rounding = torch.finfo(problem.network.dtype).eps ** 2
+        return Residuals(max(total, rounding * (size or count)), count)
 
     def gradient(self, weights: Mapping[str, Tensor]) -> Values:
         """Of the log-likelihood in the weights, by name, in double precision."""

@@ -76,5 +76,6 @@ def continued(
     mean = data.network.weights
     likelihood = data.likelihood if log_noise is None else NormalLikelihood(float(log_noise.exp()))
     problem = replace(data, likelihood=likelihood, prior=PrecisionPrior(mean, precision))
-    found, _, history = most_probable(problem, options)
+    masks = {name: mask for block in precision.blocks for name, mask in block.packing.masks().items()}
+    found, _, history = most_probable(problem, options, masks=masks)
     return settle_further(found, mean, precision, log_noise, options), history

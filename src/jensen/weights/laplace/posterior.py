@@ -20,7 +20,7 @@ from jensen.weights.likelihoods import NOISE, Likelihood, NormalLikelihood
 from jensen.weights.network import MEMORY, FunctionalNetwork, Values
 from jensen.weights.optimise import History
 from jensen.weights.options import parse
-from jensen.weights.posterior import Posterior
+from jensen.weights.posterior import Posterior, positive
 from jensen.weights.predictive import Predictive
 from jensen.weights.priors import Prior
 
@@ -131,7 +131,7 @@ class LaplacePosterior(Posterior):
             The predictive.
 
         Raises:
-            ConfigError: If there is no such predictive or link.
+            ConfigError: If there is no such predictive or link, or ``samples`` isn't above 0.
             ShapeError: If the network can't take the data.
 
         Source: Improving predictions of Bayesian neural nets via local linearization, 2021,
@@ -142,8 +142,12 @@ class LaplacePosterior(Posterior):
             return super().predict(X, samples, seed, memory)
         if wanted != "linearised":
             raise ConfigError(f"predictive is 'linearised' or 'sampled', got {wanted!r}")
-        outputs = linearised_outputs(self.network, self.precision, self.inputs(X), memory)
+        x = self.inputs(X)
+        positive(samples)
         with seeded(seed):
+            # Data that don't fit are named here.
+            self.network({name: value[None] for name, value in self.mean.items()}, x[:1])
+            outputs = linearised_outputs(self.network, self.precision, x, memory)
             return outputs.predictive(self.likelihood, self._likelihood_values(1), link, samples)
 
     def update(self, X: Any, y: Any, *, seed: int = 0, **options: Any) -> "LaplacePosterior":

@@ -19,7 +19,7 @@ from jensen.weights.pbp.filtering import Filter, Gamma, filtered
 from jensen.weights.pbp.moments import output_moments
 from jensen.weights.pbp.network import relu_chain
 from jensen.weights.pbp.options import PbpOptions
-from jensen.weights.posterior import Posterior
+from jensen.weights.posterior import Posterior, positive
 from jensen.weights.predictive import NormalPredictive, Predictive
 from jensen.weights.priors import Prior
 
@@ -117,7 +117,7 @@ class PbpPosterior(Posterior):
                 "sampled", by draws of weights.
 
         Raises:
-            ConfigError: If there is no such predictive.
+            ConfigError: If there is no such predictive, or ``samples`` isn't above 0.
             ShapeError: If the network can't take the data.
         """
         if predictive == "sampled":
@@ -125,6 +125,7 @@ class PbpPosterior(Posterior):
         if predictive != "moments":
             raise ConfigError(f"predictive is 'moments' or 'sampled', got {predictive!r}")
         x = self.inputs(X)
+        positive(samples)
         self.network({name: value[None] for name, value in self.mean.items()}, x[:1])
         layers = self.chain.moments_of(self._mean, self._variance)
         size = max(1, memory // (64 * sum(out for out, _ in self.chain.shapes)))
@@ -149,10 +150,16 @@ class PbpPosterior(Posterior):
             Another posterior; this one stays.
 
         Raises:
-            ConfigError: If an option doesn't exist.
+            ConfigError: If an option doesn't exist, or is one of the first priors.
             ShapeError: If the data have other columns than before.
             DataError: If data or targets hold NaN.
         """
+        for key in ("shape", "rate"):
+            if key in options:
+                raise ConfigError(
+                    f"update can't change {key}, a prior's, which has become data ({self.options[key]:g}); leave it "
+                    "out, or fit anew on all data"
+                )
         parsed = parse(PbpOptions, {**self.options, **options}, self.method)
         # It registers this class.
         from jensen.weights.fitting import problem_of
