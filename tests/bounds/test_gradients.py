@@ -1,5 +1,6 @@
 from functools import partial
 from math import log
+from weakref import ref
 
 import pytest
 import torch
@@ -113,6 +114,17 @@ def test_the_doubly_reparameterised_signal_grows_with_the_samples_where_that_of_
     # Sixteen times the samples: fourfold in theory, and half of that allows for the errors of 4000 copies.
     assert clarity(doubly_reparameterised, 64) > 2 * clarity(doubly_reparameterised, 4)
     assert clarity(pathwise, 64) < clarity(pathwise, 4) / 2
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_nothing_of_a_step_outlives_it(name: str) -> None:
+    """Hooks that held what they hang on would fill the memory step by step."""
+    bed = linear_gaussian()
+    estimate = GRADIENTS[name](bed.model, bed.batch, iwae, 3)
+    estimate.surrogate.sum().backward()
+    latent = ref(estimate.terms.latents["z"])
+    del estimate
+    assert latent() is None
 
 
 def test_surrogates_and_terms() -> None:
