@@ -38,7 +38,7 @@ def test_independent_sites_are_found_exactly(neighbours: int) -> None:
     assert abs(found.elbo - log_z) < 9 * 5e-4 + 4 * found.elbo_standard_error
     assert abs(float(found.evidence) - log_z) < 1e-3 + 4 * float(found.evidence.standard_error)
     assert found.pareto_k < 0.7
-    assert "Trust means, spreads and tails" in str(found.summary())
+    assert "Trust means, spreads and 90 % intervals" in str(found.summary())
 
 
 COUPLING, FIELDS = 0.4, torch.linspace(-0.5, 0.7, 14, dtype=F64)

@@ -35,6 +35,7 @@ def test_score_function_needs_no_gradient_of_the_log_joint() -> None:
     found = fit(Target(log_joint, {"x": real(2)}, loop=True), gradient="score", steps=400, pool=400)
     assert found.method == "full-rank"
     assert (found.sample(4000, seed=0)["x"].mean(0) - 2).abs().max() < 0.15
+    assert found.summary().words[0].startswith("Trust means")
 
 
 def test_minibatches() -> None:

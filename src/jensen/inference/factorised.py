@@ -101,8 +101,9 @@ def factorised(
     near = Neighbours(target.sites.states, target.continuous, neighbours)
     places = find_places(_floored(target, starts), starts, near, gradient=kind == "pathwise", seed=seed)
     place = places[0]
+    shares = torch.tensor([place.bound for place in places], dtype=torch.float64).softmax(0)
     if len(places) > 1:
-        notes.append(_several(places))
+        notes.append(_several(shares))
     if not place.definite:
         notes.append(
             "the density is flat or rises in some direction where the fit started: parameters may not be identified, "
@@ -127,7 +128,8 @@ def factorised(
     with seeded(seed):
         _rule_out(target, fitted, near)
         notes += _impossible(target, fitted)
-    return Found(fitted(None), None, tuple(found.history.tolist()), tuple(notes))
+    missed = float(1 - shares[0])
+    return Found(fitted(None), None, tuple(found.history.tolist()), tuple(notes), left_out=missed)
 
 
 def _gradient(target: Target, gradient: str | None, notes: list[str]) -> str:
@@ -174,10 +176,9 @@ def _estimator(target: Target, near: Neighbours, kind: str) -> Estimator:
     return Blockwise(pathwise, Score()) if target.continuous and kind == "pathwise" else Score()
 
 
-def _several(places: list[Place]) -> str:
-    shares = torch.tensor([place.bound for place in places], dtype=torch.float64).softmax(0).tolist()
+def _several(shares: Float[Tensor, " places"]) -> str:
     return (
-        f"{len(places)} modes were found, with shares of about {', '.join(f'{share:.2g}' for share in shares)}, and q "
+        f"{len(shares)} modes were found, with shares of about {', '.join(f'{s:.2g}' for s in shares.tolist())}, and q "
         "lies at the first one: what the log-joint says of the others is not in it, nor in its weights"
     )
 

@@ -20,7 +20,7 @@ from jensen.inference.fitted import POOL, Fit, judged
 from jensen.inference.fixed import fit_fixed, linear_response
 from jensen.inference.found import Found
 from jensen.inference.pathfinder import pathfinder
-from jensen.inference.start import Mode, find_modes
+from jensen.inference.start import find_modes, left_out, others
 from jensen.inference.stein import stein
 from jensen.inference.stochastic_methods import FAMILIES, GRADIENTS, climbed, flow, mixture
 from jensen.inference.target import Target
@@ -72,7 +72,7 @@ def mean_field(
     family = MeanField.around(modes[0].point, modes[0].independent_scale)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
     q: Family = _linear_response(target, fitted) if linear_response else fitted.family
-    return Found(q(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
+    return Found(q(None), None, fitted.history, (*notes, *others(modes)), tuple(modes), left_out(modes))
 
 
 _linear_response = linear_response
@@ -90,7 +90,8 @@ def full_rank(target: Target, starts: Starts, *, draws: int | None = None, seed:
     modes, notes = around(target, starts, 64, seed)
     family = FullRank.around(modes[0].point, modes[0].scale_tril)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
-    return Found(fitted.family(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
+    notes += others(modes)
+    return Found(fitted.family(None), None, fitted.history, tuple(notes), tuple(modes), left_out(modes))
 
 
 def low_rank(
@@ -109,7 +110,8 @@ def low_rank(
     family = LowRank.around(modes[0].point, modes[0].independent_scale, rank=rank)
     draws = draws or max(64, 8 * family.noise_dim)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
-    return Found(fitted.family(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
+    notes += others(modes)
+    return Found(fitted.family(None), None, fitted.history, tuple(notes), tuple(modes), left_out(modes))
 
 
 def laplace(target: Target, starts: Starts, *, seed: int | None = 0) -> Found:
@@ -132,13 +134,9 @@ def laplace(target: Target, starts: Starts, *, seed: int | None = 0) -> Found:
             "give proper priors, or use method='auto'"
         )
     q = FullRank.around(modes[0].point, modes[0].scale_tril)
-    return Found(q(None), None, (modes[0].log_mass,), tuple(_others(modes)), tuple(modes))
-
-
-def _others(modes: list[Mode]) -> list[str]:
-    if len(modes) == 1:
-        return []
-    return [f"{len(modes)} modes were found and q lies at the heaviest one; method='auto' covers all of them"]
+    return Found(
+        q(None), None, (modes[0].log_mass,), tuple(others(modes)), tuple(modes), left_out(modes)
+    )
 
 
 METHODS: Registry[Method] = Registry(

@@ -135,6 +135,23 @@ def find_modes(
     return [mode for mode in modes if mode.log_mass > modes[0].log_mass - NEGLIGIBLE_NATS], None
 
 
+def shares(modes: list[Mode]) -> Float[Tensor, " modes"]:
+    """How much of the posterior lies at each mode, about."""
+    return torch.tensor([mode.log_mass for mode in modes], dtype=torch.float64).softmax(0)
+
+
+def left_out(modes: list[Mode]) -> float:
+    """The share of all modes but the heaviest one."""
+    return float(1 - shares(modes)[0])
+
+
+def others(modes: list[Mode]) -> list[str]:
+    """What to say of a posterior that lies at the heaviest mode alone."""
+    if len(modes) == 1:
+        return []
+    return [f"{len(modes)} modes were found and q lies at the heaviest one; method='auto' covers all of them"]
+
+
 def _mode(target: Target, point: Tensor, value: float) -> Mode:
     if target.dim > LARGEST_HESSIAN:
         return Mode(point, torch.ones_like(point), value, definite=True)

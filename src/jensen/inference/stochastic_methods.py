@@ -14,7 +14,7 @@ from jensen.inference.found import Found
 from jensen.inference.minibatches import check_batch, minibatch_frame, rows_in
 from jensen.inference.pathwise import pathwise
 from jensen.inference.score import Score
-from jensen.inference.start import Mode
+from jensen.inference.start import Mode, left_out, others
 from jensen.inference.stochastic import Ascending, Estimator, stochastic
 from jensen.inference.target import Target
 
@@ -128,8 +128,14 @@ def climbed(
         notes.append(f"the stochastic ascent hasn't converged: {found.reason}")
     if found.finite < 1:
         notes.append(f"{1 - found.finite:.2%} of the draws had no finite log-joint and were left out")
+    missed = 0.0
+    if modes and name != "mixture":
+        notes += others(modes)
+        missed = left_out(modes)
     found.posterior.requires_grad_(False)
-    return Found(found.posterior(None), None, tuple(found.history.tolist()), tuple(notes), tuple(modes))
+    # Of a start without a gradient it isn't known whether it is a mode.
+    known = () if gradient == "score" else tuple(modes)
+    return Found(found.posterior(None), None, tuple(found.history.tolist()), tuple(notes), known, missed)
 
 
 def _places(
