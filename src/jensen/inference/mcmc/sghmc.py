@@ -12,7 +12,7 @@ from jensen.errors import ConfigError
 from jensen.inference.mcmc.draws import Draws
 from jensen.inference.mcmc.options import check_counts
 from jensen.inference.mcmc.sgld import run, step_sizes
-from jensen.inference.mcmc.stochastic import EXCESS, Surroundings, prepare, too_wide, warm_up
+from jensen.inference.mcmc.stochastic import EXCESS, Surroundings, curved, prepare, too_wide, warm_up
 from jensen.inference.mcmc.watching import OnDraws, Watch
 from jensen.inference.target import Target
 from jensen.seeding import seeded
@@ -118,7 +118,7 @@ def sghmc(
     def choose(around: Surroundings) -> float:
         if step_size is not None:
             return step_size
-        fine = (4 * EXCESS / max(around.stiffness, 1e-300)) ** 0.5
+        fine = (4 * EXCESS / curved(around)) ** 0.5
         return min(fine, 2 * friction * EXCESS / max(around.noise, 1e-300))
 
     with seeded(seed), Watch("sghmc", draws * chains, on_draws, progress) as watch:
