@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import HalfCauchy, MultivariateNormal, Normal
 
-from jensen.errors import ConfigError, FitError
+from jensen.errors import ConfigError, DataError, FitError
 from jensen.inference import Target, fit, positive, real
 from jensen.inference.adaptive import adapt
 from jensen.inference.families.student_mixture import StudentMixture
@@ -228,6 +228,13 @@ def test_bad_input():
         fit(Target(lambda p: -0.5 * (p["x"] - p["y"]) ** 2, {"x": real(), "y": real()}))
 
 
+def test_init_may_be_several_points():
+    found = fit(two_modes(), "mean-field", init={"x": torch.tensor([-4.0, 4.0])}, pool=400)
+    assert "2 modes were found" in found.notes[0]
+    with pytest.raises(DataError, match="isn't made of numbers"):
+        fit(two_modes(), init={"x": "a"})
+
+
 def test_init_is_where_it_starts():
     found = fit(bimodal(), "laplace", init={"x": -5.0})
     assert found.posterior.mean.item() == pytest.approx(-6.0, abs=1e-3)
@@ -314,7 +321,9 @@ def test_a_funnel_is_not_trusted_though_its_weights_are_even():
 
 def two_modes() -> Target:
     def log_joint(p: dict[str, Tensor]) -> Tensor:
-        parts = [Normal(place, 1.0).log_prob(p["x"]) + math.log(share) for place, share in ((-4, 0.7), (4, 0.3))]
+        parts = [
+            Normal(place, 1.0).log_prob(p["x"]) + math.log(share) for place, share in ((-4, 0.7), (4, 0.3))
+        ]
         return torch.stack(parts).logsumexp(0)
 
     return Target(log_joint, {"x": real()})

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jensen.errors import ConfigError, ShapeError, unknown
+from jensen.errors import ConfigError, unknown
 from jensen.inference.blockwise import Blockwise
 from jensen.inference.factorised_start import Place, find_places
 from jensen.inference.families import Categoricals, Factorised, Flow, FullRank, LowRank, MeanField, Mixture
@@ -15,6 +15,7 @@ from jensen.inference.local_expectations import LocalExpectations, Neighbours
 from jensen.inference.pathwise import pathwise
 from jensen.inference.score import Score
 from jensen.inference.stochastic import Ascending, Estimator, stochastic
+from jensen.inference.stochastic_methods import checked
 from jensen.inference.target import Target
 from jensen.seeding import seeded
 
@@ -151,13 +152,7 @@ def _continuous(target: Target, family: str | nn.Module, place: Place, **shape: 
     if isinstance(family, nn.Module):
         if isinstance(family, Mixture):
             raise ConfigError("a mixture beside discrete sites isn't available; take a flow or a normal")
-        event = tuple(family(None).event_shape)
-        if event != (target.continuous,):
-            raise ShapeError(
-                f"the posterior of the continuous parameters is over {target.continuous} coordinates, got {event}; the "
-                "sites get categoricals of their own"
-            )
-        return family
+        return checked(family, target.continuous)
     if family == "auto":
         family = "full-rank" if target.continuous <= FULL_DIM else "mean-field"
     if family not in FAMILIES:

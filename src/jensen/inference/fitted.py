@@ -202,9 +202,11 @@ def judged(
         )  # fmt: skip
     with seeded(seed):
         drawn = weigh(target, found.posterior, pool)
-    notes = found.notes
+    notes = (*found.notes, *target.remarks)
     if drawn.undefined:
-        notes += (f"{drawn.undefined:.2%} of the draws of q have a log-joint of NaN, which counts as a density of zero",)
+        notes += (
+            f"{drawn.undefined:.2%} of the draws of q have a log-joint of NaN, taken for a density of zero",
+        )
     elbo, error = _bound(drawn.log_weights, BLOCK if weighted else 1)
     total, squares = drawn.log_weights.logsumexp(0), (2 * drawn.log_weights).logsumexp(0)
     variance = ((squares - 2 * total).exp() - 1 / pool).clamp(min=0)

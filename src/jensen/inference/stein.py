@@ -69,9 +69,9 @@ def stein(
     with seeded(seed):
         noise = torch.randn(particles, target.dim, dtype=torch.float64)
     frame = Frame(modes[0].point, modes[0].scale_tril)
-    owner = torch.searchsorted(shares(modes).cumsum(0), (torch.arange(particles).double() + 0.5) / particles).clamp(
-        max=len(modes) - 1
-    )
+    owner = torch.searchsorted(
+        shares(modes).cumsum(0), (torch.arange(particles).double() + 0.5) / particles
+    ).clamp(max=len(modes) - 1)
     z = torch.stack(
         [
             frame.back(Frame(modes[k].point, modes[k].scale_tril)(one))

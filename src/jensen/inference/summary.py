@@ -179,7 +179,11 @@ def _elsewhere(fit: Fit) -> str:
 
 
 def _one_mode(fit: Fit) -> str:
-    better = "Use method='auto'." if fit.target.sites is None else "Start elsewhere (init), or sum out what can be."
+    better = (
+        "Use method='auto'."
+        if fit.target.sites is None
+        else "Start elsewhere (init), or sum out what can be."
+    )
     return (
         f"Don't trust it as a whole: modes that were found and that q isn't at hold about "
         f"{100 * fit.found.left_out:.2g} % of the posterior, which weights don't see. {better}"

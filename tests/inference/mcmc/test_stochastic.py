@@ -123,3 +123,19 @@ def test_bad_options_are_refused(options: dict[str, object], message: str) -> No
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     with pytest.raises(ConfigError, match="batch_size is 401; it has to be from 1 to the 400 rows"):
         sgld(regression(), 10, 2, batch_size=401)
+
+
+def test_a_flat_density_has_no_step_size() -> None:
+    with pytest.raises(FitError, match=r"no step size can be chosen.*improper"):
+        sgld(Target(lambda p: p["x"].sum(), {"x": real(2)}), 10, 2)
+
+
+def test_branches_in_minibatches_are_named() -> None:
+    target = Target(
+        lambda p: -p["mu"].square(),
+        {"mu": real()},
+        log_likelihood=lambda p, x: -(x - p["mu"]).square() if p["mu"] > 0 else -x.square(),
+        data=DATA,
+    )
+    with pytest.raises(FitError, match="loop=True"):
+        Minibatches(target, 5)(torch.zeros(2, 1).double())
