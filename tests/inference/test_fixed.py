@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Gamma, Normal
 
 from jensen.errors import FitError
 from jensen.inference import Target, fit, positive, real
@@ -154,6 +154,13 @@ def test_a_plateau_of_real_numbers_is_improper():
     target = Target(lambda p: torch.nn.functional.logsigmoid(x.abs() * p["w"]).sum(), {"w": real()})
     with pytest.raises(FitError, match="spreads without end along w"):
         fit(target, "pathfinder")
+
+
+@pytest.mark.parametrize("shape", [0.5, 0.01])
+def test_a_pole_at_the_edge_is_proper(shape: float):
+    target = Target(lambda p: Gamma(shape, 1.0).log_prob(p["g"]), {"g": positive()})
+    modes, _ = find_modes(target, target.starting_points(2))
+    assert modes[0].definite
 
 
 def test_wide_posteriors_are_proper():

@@ -232,7 +232,7 @@ FULL_DIM = 15
 
 def _chosen(target: Target, method: str | nn.Module, gradient: str | None) -> tuple[Method, str]:
     """How to run a method with a gradient, and what the method is called."""
-    if not isinstance(method, str | nn.Module):
+    if not isinstance(method, str | nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(
             f"method is a name or a posterior, a torch module that gives a distribution for None; got {method!r}"
         )
@@ -299,7 +299,7 @@ def starting_points(target: Target, init: Mapping[str, Any] | None, starts: int,
     """
     if init is None:
         return target.starting_points(starts, seed)
-    if not isinstance(init, Mapping):
+    if not isinstance(init, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(f"init is a dict with a value of each parameter, got {type(init).__name__}")
     points = target.unconstrain(init).reshape(-1, target.dim)
     values = target.plain_log_prob(points)

@@ -215,7 +215,8 @@ def _refuse_wide(target: Target, point: Tensor, value: float, scale_tril: Tensor
     for name, where in target.slices.items():
         if target.parameters[name].support == "real":
             wide[where] = False
-    endless = (there > value - 0.5).any(0)
+    # An infinite one is rounding: a number that is zero where its logarithm is -1,000.
+    endless = (torch.isfinite(there) & (there > value - 0.5)).any(0)
     if bool(endless.any()):
         wide = left[:, int(endless.nonzero()[0])].abs() > 0.1
     if bool(wide.any()):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from jensen.diagnostics import RELIABLE_K
+from jensen.diagnostics import RELIABLE_K, psis
+from jensen.inference.adaptive import finite
 
 if TYPE_CHECKING:
     from jensen.inference.fitted import Fit
@@ -156,6 +157,12 @@ def _verdict(fit: Fit) -> str:
         if error > COARSE:
             return f"Don't trust it: {few}. {_elsewhere(fit)}"
         return f"Trust the means, to about {error:.2f} sd, not the spreads or tails: {few}. {_elsewhere(fit)}"
+    if fit.weighted and not fit.even and (heavy := _heavy(fit)) is not None:
+        return (
+            f"Trust means and 90 % intervals, not the spreads: {_sound(fit)} and {100 * fit.effective:.0f} % of the "
+            f"draws are effective, but the spread of {heavy[0]} rests on few of them (k-hat of weights times squared "
+            f"deviations {heavy[1]:.2f}, above {RELIABLE_K}). {_elsewhere(fit)}"
+        )
     if fit.weighted:
         return (
             f"Trust means, spreads and 90 % intervals: {_sound(fit)} and "
@@ -205,15 +212,38 @@ def _wrong(fit: Fit) -> str | None:
     )
 
 
-def _misplaced(fit: Fit, points: Tensor, weights: Tensor) -> str | None:
-    """What is off in the parameters' values at points (n, dim), if anything."""
+def _continuous(fit: Fit, points: Tensor) -> tuple[list[str], Tensor]:
+    """Names (k,) and values (n, k) of all numbers that aren't discrete, at points (n, dim)."""
     values = fit.target.constrain(points)
-    real = [name for name, parameter in fit.target.parameters.items() if not parameter.states]
-    if not real:
-        return None
+    parts = [
+        values[name].reshape(len(points), -1)
+        for name, parameter in fit.target.parameters.items()
+        if not parameter.states
+    ]
     counts = [p.states for p in fit.target.parameters.values() for _ in range(prod(p.shape))]
     names = [name for name, count in zip(fit.target.names, counts, strict=True) if not count]
-    flat = torch.cat([values[name].reshape(len(points), -1) for name in real], 1)
+    return names, torch.cat(parts, 1) if parts else points[:, :0]
+
+
+def _heavy(fit: Fit) -> tuple[str, float] | None:
+    """The number whose spread is known least by weighted draws, with the k-hat of weights times squared deviations."""
+    pool = fit.pool
+    assert pool is not None
+    names, flat = _continuous(fit, pool.points)
+    squares = (flat - pool.smoothed.exp() @ flat).square()
+    varying = (squares > 0).any(0).nonzero()[:, 0]
+    if len(varying) == 0:
+        return None
+    _, k = psis(finite(pool.log_weights[:, None] + squares[:, varying].log()))
+    worst = int(k.argmax())
+    return (names[int(varying[worst])], float(k[worst])) if float(k[worst]) >= RELIABLE_K else None
+
+
+def _misplaced(fit: Fit, points: Tensor, weights: Tensor) -> str | None:
+    """What is off in the parameters' values at points (n, dim), if anything."""
+    names, flat = _continuous(fit, points)
+    if not names:
+        return None
     mean, sd = flat.mean(0), flat.std(0)
     true_mean = weights @ flat
     true_sd = (weights @ (flat - true_mean).square()).sqrt()
