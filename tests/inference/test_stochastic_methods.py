@@ -5,7 +5,7 @@ from torch.distributions import Normal
 
 from inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, gaussian, logistic
 from jensen.errors import ConfigError, ShapeError
-from jensen.inference import Target, discrete, fit, real
+from jensen.inference import Target, fit, real
 from jensen.inference.families import FullRank, MeanField
 
 SD = PRECISION.diagonal().rsqrt()
@@ -96,14 +96,6 @@ def test_what_does_not_go_together_is_told() -> None:
         fit(logistic(50), batch_size=10)
     with pytest.raises(ConfigError, match="no density to weigh by"):
         fit(gaussian(), "stein", weighted=True)
-    sites = Target(
-        lambda p: p["z"].sum(),
-        {"z": discrete(2, 3)},
-        log_likelihood=lambda p, x: x * p["z"].sum(),
-        data=torch.ones(4),
-    )
-    with pytest.raises(ConfigError, match="minibatches beside discrete parameters"):
-        fit(sites, batch_size=2)
 
 
 def test_minibatches_begin_at_init_and_notice_a_second_mode() -> None:

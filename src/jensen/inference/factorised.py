@@ -12,10 +12,11 @@ from jensen.inference.factorised_start import Place, find_places
 from jensen.inference.families import Categoricals, Factorised, Flow, FullRank, LowRank, MeanField, Mixture
 from jensen.inference.found import Found
 from jensen.inference.local_expectations import LocalExpectations, Neighbours
+from jensen.inference.minibatches import check_batch, rows_in
 from jensen.inference.pathwise import pathwise
 from jensen.inference.score import Score
 from jensen.inference.stochastic import Ascending, Estimator, stochastic
-from jensen.inference.stochastic_methods import checked
+from jensen.inference.stochastic_methods import FRAME_ROWS, checked
 from jensen.inference.target import Target
 from jensen.seeding import seeded
 
@@ -64,13 +65,15 @@ def factorised(
     layers: int = 4,
     hidden: int = 16,
     neighbours: int = NEIGHBOURS,
+    batch_size: int | None = None,
     seed: int | None = 0,
 ) -> Found:
     r"""Fits q(u) prod_s q_s(z_s): a family over the coordinates times a categorical of each site.
 
     The sites' gradient takes each site's expectation exactly, given draws of the rest (``LocalExpectations``). Where
     that would need more than ``neighbours`` evaluations for a single draw, it is the score-function gradient with
-    learned control variates (``Score``), as it is for the coordinates if the log-joint isn't differentiable.
+    learned control variates (``Score``), as it is for the coordinates if the log-joint isn't differentiable, and for
+    the sites with minibatches, whose rows differ from call to call.
 
     Args:
         target: A log-joint with sites.
@@ -86,6 +89,7 @@ def factorised(
         layers: Of the flow.
         hidden: Of the flow.
         neighbours: Other states of all sites together, for which the log-joint is evaluated at every step.
+        batch_size: Rows of a minibatch; None takes all data at every step.
         seed: Of all randomness.
 
     Returns:
@@ -100,7 +104,8 @@ def factorised(
     notes: list[str] = []
     kind = _gradient(target, gradient, notes)
     near = Neighbours(target.sites.states, target.continuous, neighbours)
-    places = find_places(_floored(target, starts), starts, near, gradient=kind == "pathwise", seed=seed)
+    part = target if batch_size is None else _some_rows(target, batch_size, seed)
+    places = find_places(_floored(part, starts), starts, near, gradient=kind == "pathwise", seed=seed)
     place = places[0]
     shares = torch.tensor([place.bound for place in places], dtype=torch.float64).softmax(0)
     if len(places) > 1:
@@ -110,14 +115,15 @@ def factorised(
             "the density is flat or rises in some direction where the fit started: parameters may not be identified, "
             "or the posterior improper"
         )
-    part = _continuous(target, family, place, rank=rank, layers=layers, hidden=hidden, seed=seed)
-    posterior = Factorised(part, Categoricals(target.sites.possible, place.logits))
+    continuous = _continuous(target, family, place, rank=rank, layers=layers, hidden=hidden, seed=seed)
+    posterior = Factorised(continuous, Categoricals(target.sites.possible, place.logits))
     with seeded(seed):
         finite = _floored(target, posterior.sample(CHECKED))
     found = stochastic(
         finite,
         posterior,
-        estimator=_estimator(finite, near, kind),
+        estimator=_estimator(finite, near, kind, exact=batch_size is None),
+        batch_size=batch_size,
         ascending=Ascending(samples, step_size, steps, tolerance, BURN_IN),
         seed=seed,
     )
@@ -127,7 +133,7 @@ def factorised(
     assert isinstance(fitted, Factorised)
     fitted.requires_grad_(False)
     with seeded(seed):
-        _rule_out(target, fitted, near)
+        _rule_out(part, fitted, near)
         notes += _impossible(target, fitted)
     missed = float(1 - shares[0])
     return Found(fitted(None), None, tuple(found.history.tolist()), tuple(notes), left_out=missed)
@@ -164,8 +170,15 @@ def _matrix(place: Place) -> Tensor:
     return place.scale if place.scale.ndim == 2 else place.scale.diag()
 
 
-def _estimator(target: Target, near: Neighbours, kind: str) -> Estimator:
-    if near.affordable:
+def _some_rows(target: Target, batch_size: int, seed: int | None) -> Target:
+    """The target of as many rows as place the first posterior."""
+    size = min(max(check_batch(target, batch_size), FRAME_ROWS), rows_in(target))
+    with seeded(seed):
+        return target.subsample(torch.randperm(rows_in(target))[:size])
+
+
+def _estimator(target: Target, near: Neighbours, kind: str, *, exact: bool) -> Estimator:
+    if near.affordable and exact:
         rest = pathwise if kind == "pathwise" else Score()
         return LocalExpectations(target.plain_log_prob, near, rest if target.continuous else None)
     return Blockwise(pathwise, Score()) if target.continuous and kind == "pathwise" else Score()

@@ -209,7 +209,10 @@ def fit(
     chosen, label = _chosen(target, method, gradient)
     for name in options:
         if name == "batch_size" and name not in chosen.options:
-            raise ConfigError(_takes_all(target, label))
+            raise ConfigError(
+                f"the method '{label}' takes all rows at every step; beside batch_size give gradient='pathwise' "
+                "or 'score'"
+            )
         if name not in chosen.options:
             raise ConfigError(unknown(f"option of the method '{label}'", name, chosen.options))
     if starts < 1 or pool < 200:
@@ -256,15 +259,6 @@ def _chosen(target: Target, method: str | nn.Module, gradient: str | None) -> tu
     if method not in FAMILIES or gradient == "fixed":
         raise ConfigError(f"the method '{method}' doesn't take gradient='{gradient}'; leave gradient out")
     return Method(partial(climbed, family=method, gradient=gradient), weighted=chosen.weighted), method
-
-
-def _takes_all(target: Target, label: str) -> str:
-    if target.sites is not None:
-        return (
-            "minibatches beside discrete parameters that the target keeps aren't available; sum those of each row in "
-            "log_likelihood (logsumexp), or leave batch_size out"
-        )
-    return f"the method '{label}' takes all rows at every step; with batch_size give gradient='pathwise' or 'score'"
 
 
 def _beside_sites(target: Target, method: str | nn.Module, gradient: str | None) -> tuple[Method, str]:
