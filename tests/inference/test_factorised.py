@@ -264,7 +264,7 @@ def test_bad_input() -> None:
         fit(target, gradient="skore")
     with pytest.raises(ConfigError, match="did you mean 'mean-field'"):
         fit(target, "mean-fild")
-    with pytest.raises(ConfigError, match="batch_size"):
+    with pytest.raises(ConfigError, match="knows its rows"):
         fit(target, batch_size=3)
     with pytest.raises(ConfigError, match="neighbours is -1"):
         fit(target, neighbours=-1)

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import HalfCauchy, MultivariateNormal, Normal
+from torch.distributions import HalfCauchy, LKJCholesky, MultivariateNormal, Normal
 
 from jensen.errors import ConfigError, DataError, FitError
-from jensen.inference import Target, fit, positive, real
+from jensen.inference import Target, cholesky_correlation, fit, positive, real
 from jensen.inference.adaptive import adapt
 from jensen.inference.families.student_mixture import StudentMixture
 from jensen.inference.found import weigh
@@ -358,6 +358,16 @@ def test_what_is_off_is_told_of_the_values_that_the_table_shows():
     assert found.sample(20_000, seed=0)["x"].std() > 1.1 * 3**0.5
     assert "x" in found.summary().words[0]
     assert "neither" in found.summary().words[0] or "too wide in x" in found.summary().words[0]
+
+
+def test_numbers_that_never_vary_are_never_off():
+    target = Target(
+        lambda p: LKJCholesky(3, torch.tensor(2.0).double()).log_prob(p["L"]), {"L": cholesky_correlation(3)}
+    )
+    for method in ("laplace", "auto"):
+        words = " ".join(fit(target, method).summary().words)
+        assert "L[0,0]" not in words
+        assert "L[0,1]" not in words
 
 
 def test_a_thin_tail_of_even_weights_is_no_alarm():

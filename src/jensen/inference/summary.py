@@ -213,7 +213,7 @@ def _wrong(fit: Fit) -> str | None:
 
 
 def _continuous(fit: Fit, points: Tensor) -> tuple[list[str], Tensor]:
-    """Names (k,) and values (n, k) of all numbers that aren't discrete, at points (n, dim)."""
+    """Names (k,) and values (n, k), at points (n, dim), of all numbers that vary and aren't discrete."""
     values = fit.target.constrain(points)
     parts = [
         values[name].reshape(len(points), -1)
@@ -222,7 +222,12 @@ def _continuous(fit: Fit, points: Tensor) -> tuple[list[str], Tensor]:
     ]
     counts = [p.states for p in fit.target.parameters.values() for _ in range(prod(p.shape))]
     names = [name for name, count in zip(fit.target.names, counts, strict=True) if not count]
-    return names, torch.cat(parts, 1) if parts else points[:, :0]
+    if not parts:
+        return [], points[:, :0]
+    flat = torch.cat(parts, 1)
+    # Up to rounding, the zeros of a triangle and its first one are always the same.
+    varying = (~(flat.std(0) <= 1e-12 * (1 + flat.mean(0).abs()))).nonzero()[:, 0].tolist()
+    return [names[place] for place in varying], flat[:, varying]
 
 
 def _heavy(fit: Fit) -> tuple[str, float] | None:
@@ -231,12 +236,11 @@ def _heavy(fit: Fit) -> tuple[str, float] | None:
     assert pool is not None
     names, flat = _continuous(fit, pool.points)
     squares = (flat - pool.smoothed.exp() @ flat).square()
-    varying = (squares > 0).any(0).nonzero()[:, 0]
-    if len(varying) == 0:
+    if not names:
         return None
-    _, k = psis(finite(pool.log_weights[:, None] + squares[:, varying].log()))
+    _, k = psis(finite(pool.log_weights[:, None] + squares.log()))
     worst = int(k.argmax())
-    return (names[int(varying[worst])], float(k[worst])) if float(k[worst]) >= RELIABLE_K else None
+    return (names[worst], float(k[worst])) if float(k[worst]) >= RELIABLE_K else None
 
 
 def _misplaced(fit: Fit, points: Tensor, weights: Tensor) -> str | None:
@@ -247,10 +251,8 @@ def _misplaced(fit: Fit, points: Tensor, weights: Tensor) -> str | None:
     mean, sd = flat.mean(0), flat.std(0)
     true_mean = weights @ flat
     true_sd = (weights @ (flat - true_mean).square()).sqrt()
-    # Numbers that don't vary, such as the zeros of a triangle, are right.
-    fixed = (sd == 0) & (true_sd == 0)
-    shift = torch.where(fixed, 0.0, ((mean - true_mean) / true_sd).abs().nan_to_num(nan=inf))
-    ratio = torch.where(fixed, 1.0, (sd / true_sd).nan_to_num(nan=inf))
+    shift = ((mean - true_mean) / true_sd).abs().nan_to_num(nan=inf)
+    ratio = (sd / true_sd).nan_to_num(nan=inf)
     moved, off = int(shift.argmax()), int(ratio.log().abs().argmax())
     better = "'full-rank'" if fit.target.sites is not None else "'full-rank' or 'auto'"
     if float(shift[moved]) > NARROW:
