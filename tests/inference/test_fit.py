@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import HalfCauchy, MultivariateNormal, Normal
+from torch.distributions import HalfCauchy, LKJCholesky, MultivariateNormal, Normal
 
-from jensen.errors import ConfigError, FitError
-from jensen.inference import Target, fit, positive, real
+from jensen.errors import ConfigError, DataError, FitError
+from jensen.inference import Target, cholesky_correlation, fit, positive, real
 from jensen.inference.adaptive import adapt
 from jensen.inference.families.student_mixture import StudentMixture
 from jensen.inference.found import weigh
@@ -201,7 +201,7 @@ def test_words_for_the_mean_field():
     words = fit(target, "mean-field").summary().words[0]
     assert "Trust the means, not the spreads" in words
     assert "too narrow in x[" in words
-    assert "tails" in fit(target, "full-rank").summary().words[0]
+    assert "spreads and 90 % intervals" in fit(target, "full-rank").summary().words[0]
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -226,6 +226,13 @@ def test_bad_input():
         fit(Target(lambda p: -0.5 * p["x"] ** 2 + 0 * p["y"], {"x": real(), "y": real()}))
     with pytest.raises(FitError, match="improper"):
         fit(Target(lambda p: -0.5 * (p["x"] - p["y"]) ** 2, {"x": real(), "y": real()}))
+
+
+def test_init_may_be_several_points():
+    found = fit(two_modes(), "mean-field", init={"x": torch.tensor([-4.0, 4.0])}, pool=400)
+    assert "2 modes were found" in found.notes[0]
+    with pytest.raises(DataError, match="isn't made of numbers"):
+        fit(two_modes(), init={"x": "a"})
 
 
 def test_init_is_where_it_starts():
@@ -310,3 +317,86 @@ def test_a_funnel_is_not_trusted_though_its_weights_are_even():
     found = fit(Target(log_joint, {"v": real(), "x": real(9)}))
     assert not found.reliable
     assert "whatever k-hat says" in found.summary().words[0]
+
+
+def two_modes() -> Target:
+    def log_joint(p: dict[str, Tensor]) -> Tensor:
+        parts = [
+            Normal(place, 1.0).log_prob(p["x"]) + math.log(share) for place, share in ((-4, 0.7), (4, 0.3))
+        ]
+        return torch.stack(parts).logsumexp(0)
+
+    return Target(log_joint, {"x": real()})
+
+
+@pytest.mark.parametrize("gradient", ["fixed", "pathwise"])
+def test_a_mode_that_was_found_and_left_out_is_told(gradient: str):
+    found = fit(two_modes(), "mean-field", gradient=gradient, pool=400)
+    assert found.effective > 0.99  # The weights don't see it.
+    assert not found.reliable
+    words = found.summary().words
+    assert words[0].startswith("Don't trust it as a whole")
+    assert "hold about 30 % of the posterior" in words[0]
+    assert "2 modes were found and q lies at the heaviest one" in words[1]
+    assert fit(two_modes()).reliable
+
+
+def test_means_that_the_weights_correct_are_not_those_of_q():
+    """Laplace's means of exponentials are sqrt(e), not 1, and few of its draws are effective."""
+    target = Target(lambda p: -p["x"].sum(), {"x": positive(7)})
+    found = replace(fit(target, "laplace"), pareto_k=0.6)
+    assert found.effective < 0.15
+    assert found.sample(20_000, seed=0)["x"].mean() > 1.5
+    assert found.summary().words[0].startswith("Trust neither means nor spreads")
+    weighted = replace(found, weighted=True)
+    assert weighted.summary().words[0].startswith("Trust the means, to about")
+
+
+def test_what_is_off_is_told_of_the_values_that_the_table_shows():
+    """Too narrow in the logarithm is too wide in the value."""
+    found = fit(Target(lambda p: 2 * p["x"].log() - p["x"], {"x": positive()}), "laplace")
+    assert found.sample(20_000, seed=0)["x"].std() > 1.1 * 3**0.5
+    assert "x" in found.summary().words[0]
+    assert "neither" in found.summary().words[0] or "too wide in x" in found.summary().words[0]
+
+
+def test_numbers_that_never_vary_are_never_off():
+    target = Target(
+        lambda p: LKJCholesky(3, torch.tensor(2.0).double()).log_prob(p["L"]), {"L": cholesky_correlation(3)}
+    )
+    for method in ("laplace", "auto"):
+        words = " ".join(fit(target, method).summary().words)
+        assert "L[0,0]" not in words
+        assert "L[0,1]" not in words
+
+
+def test_a_thin_tail_of_even_weights_is_no_alarm():
+    found = replace(fit(regression(), "full-rank"), pareto_k=2.6, effective=0.99999)
+    assert found.reliable
+    assert "the weights are all but even (k-hat, 2.60, says nothing then)" in found.summary().words[0]
+    assert not replace(found, effective=0.999).reliable
+
+
+def test_draws_without_a_log_joint_are_told():
+    y = torch.tensor([-1.0, 1.0, 2.0], dtype=torch.float64)
+    target = Target(
+        lambda p: Normal(0.0, 1.0).log_prob(p["s"]) + Normal(0.0, p["s"]).log_prob(y).sum(), {"s": real()}
+    )
+    found = fit(target, "laplace", init={"s": 1.0})
+    assert found.elbo == -math.inf
+    words = found.summary().words
+    assert "of the draws lie where the log-joint isn't finite" in words[0]
+    assert "have a log-joint of NaN" in words[1]
+
+
+def test_a_spread_that_rests_on_few_draws_is_told():
+    """On a narrow banana the second coordinate's variance is 2.09, mostly owed to where few draws come."""
+
+    def log_joint(p: dict[str, Tensor]) -> Tensor:
+        return Normal(0.0, 1.0).log_prob(p["x"][0]) + Normal(p["x"][0].square(), 0.3).log_prob(p["x"][1])
+
+    found = fit(Target(log_joint, {"x": real(2)}))
+    assert found.reliable
+    assert found.sample(20_000, seed=0)["x"][:, 1].var() < 0.9 * 2.09
+    assert "not the spreads" in found.summary().words[0]
+    assert "the spread of x[1] rests on few" in found.summary().words[0]

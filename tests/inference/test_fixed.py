@@ -1,9 +1,10 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Gamma, Normal
 
 from jensen.errors import FitError
-from jensen.inference import Target, real
+from jensen.inference import Target, fit, positive, real
 from jensen.inference.families import FullRank, LowRank, MeanField
 from jensen.inference.fixed import fit_fixed, fixed_noise, linear_response
 from jensen.inference.start import find_modes, hessian, scale_from
@@ -137,3 +138,34 @@ def test_second_derivatives():
     torch.testing.assert_close(
         found, torch.tensor([[12.0, 3.0], [3.0, 0.0]], dtype=torch.float64), rtol=0, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("method", ["auto", "laplace", "pathfinder", "flow"])
+def test_a_plateau_is_improper(method: str):
+    """Data that a scale without a prior can't bound: the density tends to a constant along its logarithm."""
+    target = Target(lambda p: Normal(0.0, p["t"]).log_prob(torch.tensor(1.0)), {"t": positive()})
+    with pytest.raises(FitError, match=r"spreads without end along t\b"):
+        fit(target, method)
+
+
+def test_a_plateau_of_real_numbers_is_improper():
+    """A flat prior and labels that a slope separates."""
+    x = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    target = Target(lambda p: torch.nn.functional.logsigmoid(x.abs() * p["w"]).sum(), {"w": real()})
+    with pytest.raises(FitError, match="spreads without end along w"):
+        fit(target, "pathfinder")
+
+
+@pytest.mark.parametrize("shape", [0.5, 0.01])
+def test_a_pole_at_the_edge_is_proper(shape: float):
+    target = Target(lambda p: Gamma(shape, 1.0).log_prob(p["g"]), {"g": positive()})
+    modes, _ = find_modes(target, target.starting_points(2))
+    assert modes[0].definite
+
+
+def test_wide_posteriors_are_proper():
+    target = Target(
+        lambda p: Normal(0.0, 1e5).log_prob(p["a"]) + Normal(0.0, 1e-2).log_prob(p["b"]),
+        {"a": real(), "b": real()},
+    )
+    assert float(fit(target).evidence) == pytest.approx(0, abs=0.02)

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Normal
 
 from inference.test_stochastic import LOG_EVIDENCE, MEAN, PRECISION, gaussian, logistic
-from jensen.errors import ConfigError
+from jensen.errors import ConfigError, ShapeError
 from jensen.inference import Target, fit, real
 from jensen.inference.families import FullRank, MeanField
 
@@ -35,6 +36,7 @@ def test_score_function_needs_no_gradient_of_the_log_joint() -> None:
     found = fit(Target(log_joint, {"x": real(2)}, loop=True), gradient="score", steps=400, pool=400)
     assert found.method == "full-rank"
     assert (found.sample(4000, seed=0)["x"].mean(0) - 2).abs().max() < 0.15
+    assert found.summary().words[0].startswith("Trust means")
 
 
 def test_minibatches() -> None:
@@ -76,3 +78,38 @@ def test_bad_input() -> None:
         fit(gaussian(), "flow", batch=3)
     with pytest.raises(ConfigError, match="knows its rows"):
         fit(gaussian(), "full-rank", gradient="pathwise", batch_size=3)
+
+
+def test_what_posteriors_of_ones_own_may_not_be() -> None:
+    with pytest.raises(ConfigError, match="is fitted by stochastic gradients"):
+        fit(gaussian(), FullRank(3), gradient="fixed")
+    with pytest.raises(ConfigError, match="Linear failed"):
+        fit(gaussian(), nn.Linear(1, 1))
+    with pytest.raises(ConfigError, match="got NoneType"):
+        fit(gaussian(), nn.Identity())
+    with pytest.raises(ShapeError, match=r"over 3 coordinates, got event shape \(2,\)"):
+        fit(gaussian(), FullRank(2))
+
+
+def test_what_does_not_go_together_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"'auto' takes all rows .* gradient='pathwise'"):
+        fit(logistic(50), batch_size=10)
+    with pytest.raises(ConfigError, match="no density to weigh by"):
+        fit(gaussian(), "stein", weighted=True)
+
+
+def test_minibatches_begin_at_init_and_notice_a_second_mode() -> None:
+    rows = 0.1 * torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1.5
+    target = Target(
+        lambda p: Normal(0.05, 3.0).log_prob(p["x"]),
+        {"x": real()},
+        log_likelihood=lambda p, y: Normal(p["x"].abs(), 5.0).log_prob(y),
+        data=rows,
+    )
+    options = {"gradient": "pathwise", "batch_size": 40, "steps": 200, "pool": 400}
+    found = fit(target, "mean-field", **options)
+    assert "2 modes were found" in found.notes[0]
+    assert not found.reliable
+    for place in (-1.0, 1.0):
+        there = fit(target, "mean-field", init={"x": place}, **options)
+        assert float(there.sample(100, seed=0)["x"].mean()) * place > 0

@@ -3,10 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import HalfNormal, Normal
 
 from jensen.errors import ConfigError, DataError, FitError, ShapeError
-from jensen.inference import Target, discrete, fit, interval, positive, real, simplex
+from jensen.inference import Target, discrete, fit, interval, lower_bounded, mcmc, positive, real, simplex
 
 Y = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
 
@@ -268,3 +269,132 @@ def test_a_floor_is_where_the_density_is_zero():
     values, slopes = target.floored(-7.0).value_and_gradient(point)
     assert (values.item(), slopes.item()) == (-7.0, 0.0)
     assert target.floored(-7.0).plain_log_prob(point).item() == -7.0
+
+
+def test_data_may_be_a_tensor_or_arrays() -> None:
+    def log_likelihood(p: dict[str, Tensor], y: Tensor) -> Tensor:
+        return Normal(p["m"], 1.0).log_prob(y)
+
+    rows = torch.linspace(-1, 1, 6).double()
+    found = [
+        Target(lambda p: -p["m"].square(), {"m": real()}, log_likelihood=log_likelihood, data=data)
+        for data in ((rows,), rows, (rows.numpy(),))
+    ]
+    values = [target.log_prob(torch.ones(1, 1)).tolist() for target in found]
+    assert values[0] == values[1] == values[2]
+    assert float(found[1].subsample(torch.arange(2)).log_prob(torch.ones(1, 1))) != values[0][0]
+    with pytest.raises(ShapeError, match="got a single number"):
+        Target(lambda p: p["m"], {"m": real()}, log_likelihood=log_likelihood, data=torch.tensor(3.0))
+
+
+def test_what_a_log_joint_may_not_do() -> None:
+    x = torch.ones(3, 2)
+
+    def writes(p: dict[str, Tensor]) -> Tensor:
+        p["w"].mul_(2)
+        return -p["w"].square().sum()
+
+    for log_joint, message in (
+        (lambda p: -(x @ p["w"]).square().sum(), "mixes precisions.*x.double"),
+        (writes, "writes into 'w'"),
+        (lambda p: -p["w"].square().sum() + sum(p["w"].tolist()), "at many points at once.*loop=True"),
+        (
+            lambda p: -p["w"].square().sum() + float(p["w"].detach().numpy().sum()),
+            "at many points.*loop=True",
+        ),
+    ):
+        with pytest.raises(FitError, match=message):
+            Target(log_joint, {"w": real(2)}).plain_log_prob(torch.ones(1, 2).double())
+    with pytest.raises(FitError, match=r"leaves torch.*gradient='score'"):
+        Target(lambda p: torch.tensor(-float((p["w"].numpy() ** 2).sum())), {"w": real(2)}, loop=True).check(
+            gradient=True
+        )
+
+
+def test_numpy_needs_no_detach_where_no_gradient_is_asked_for() -> None:
+    target = Target(lambda p: torch.tensor(-float((p["w"].numpy() ** 2).sum())), {"w": real(2)}, loop=True)
+    assert target.plain_log_prob(torch.ones(1, 2).double()).tolist() == [-2.0]
+    assert not target.differentiable
+
+
+def test_distributions_that_validate_have_no_density_outside_their_support() -> None:
+    def log_joint(p: dict[str, Tensor]) -> Tensor:
+        return Normal(0.0, p["s"], validate_args=True).log_prob(torch.tensor(1.0).double())
+
+    points = torch.tensor([[1.0], [-1.0], [2.0]], dtype=torch.float64)
+    values = Target(log_joint, {"s": real()}, loop=True).plain_log_prob(points)
+    assert torch.isfinite(values).tolist() == [True, False, True]
+    with pytest.raises(FitError, match="no validate_args=True"):
+        Target(log_joint, {"s": real()}).plain_log_prob(points)
+
+
+def test_a_parameter_that_is_used_elsewhere_is_used() -> None:
+    target = Target(
+        lambda p: -p["a"].square() - (p["b"].square() if p["a"] > 1 else 0.0),
+        {"a": real(), "b": real()},
+        loop=True,
+    )
+    target.check(gradient=True)
+
+
+def test_a_parameter_of_finite_volume_may_be_uniform() -> None:
+    parameters = {"x": real(), "u": interval(1, 3), "p": simplex(3)}
+    target = Target(lambda p: -0.5 * p["x"].square(), parameters)
+    found = fit(target, pool=400)
+    # The volumes of an interval of length 2 and of the simplex, as a density of two of its numbers.
+    assert float(found.evidence) == pytest.approx(math.log(math.sqrt(2 * math.pi) * 2 / 2), abs=0.05)
+    assert "doesn't depend on 'u', 'p'" in found.notes[-1]
+    draws = mcmc.nuts(target, draws=50, chains=4)
+    assert "doesn't depend on 'u', 'p'" in draws.summary().sentences[-1]
+
+
+def test_bounds_have_the_shape_of_their_parameter() -> None:
+    point = torch.zeros(1, 1).double()
+    with pytest.raises(ShapeError, match=r"bound of shape \(3,\) for a parameter of shape \(\)"):
+        Target(lambda p: p["x"].sum(), {"x": interval(0, torch.tensor([1.0, 2.0, 3.0]))}).log_prob(point)
+    with pytest.raises(ConfigError, match=r"asks for 'y', but it knows .* none"):
+        Target(lambda p: -p["x"], {"x": lower_bounded(lambda p: p["y"])}).log_prob(point)
+
+
+def test_there_is_no_density_where_bounds_cross() -> None:
+    parameters = {"a": real(), "b": interval(0, lambda p: 1 - p["a"])}
+    values = Target(lambda p: -p["a"].square() - p["b"], parameters).plain_log_prob(
+        torch.tensor([[0.5, 0.0], [1.5, 0.0]]).double()
+    )
+    assert torch.isfinite(values).tolist() == [True, False]
+
+
+def test_a_sum_over_discrete_parameters_may_branch_with_the_loop() -> None:
+    y = torch.tensor([1.0, 2.0, -3.0], dtype=torch.float64)
+
+    def branches(p: dict[str, Tensor]) -> Tensor:
+        return (
+            -0.5 * p["x"].square()
+            + Normal(p["x"] if p["z"] == 1 else -p["x"], 1.0).log_prob(y[: int(p["k"])]).sum()
+        )
+
+    def masks(p: dict[str, Tensor]) -> Tensor:
+        terms = Normal(torch.where(p["z"] == 1, p["x"], -p["x"]), 1.0).log_prob(y)
+        return -0.5 * p["x"].square() + torch.where(torch.arange(3) < p["k"], terms, 0.0).sum()
+
+    parameters = {"x": real(), "z": discrete(2), "k": discrete(4)}
+    points = torch.linspace(-2, 2, 5).double()[:, None]
+    looped, mapped = Target(branches, parameters, loop=True), Target(masks, parameters)
+    torch.testing.assert_close(looped.plain_log_prob(points), mapped.plain_log_prob(points))
+    drawn = looped.complete(points)
+    assert drawn["k"].shape == (5,)
+    with pytest.raises(FitError, match="loop=True"):
+        Target(branches, parameters).plain_log_prob(points)
+
+
+def test_minibatches_of_a_sum_are_refused() -> None:
+    target = Target(
+        lambda p: -p["a"].square(),
+        {"a": real(), "z": discrete(2)},
+        log_likelihood=lambda p, x: Normal(p["a"] + p["z"], 1.0).log_prob(x),
+        data=torch.linspace(0, 1, 8).double(),
+    )
+    with pytest.raises(ConfigError, match="minibatches would bias the sum over 'z'"):
+        fit(target, "full-rank", gradient="pathwise", batch_size=4)
+    with pytest.raises(ConfigError, match="minibatches would bias the sum over 'z'"):
+        mcmc.sgld(target, batch_size=4)

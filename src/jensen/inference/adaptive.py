@@ -107,7 +107,7 @@ def replaced(mixture: StudentMixture, dof: float) -> StudentMixture:
     return StudentMixture(mixture.weights, mixture.locs, mixture.scale_trils, dof)
 
 
-def finite(log_weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def finite(log_weights: Float[Tensor, "n *many"]) -> Float[Tensor, "n *many"]:
     """Weights of draws outside the target's support, or where it isn't a number, are zero."""
     return torch.where(torch.isfinite(log_weights), log_weights, -torch.inf)
 

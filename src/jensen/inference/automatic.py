@@ -14,7 +14,7 @@ from jensen.inference.families import Family, MeanField
 from jensen.inference.families.student_mixture import StudentMixture
 from jensen.inference.fixed import Fixed, fit_fixed, linear_response
 from jensen.inference.found import Found, Weighed, weigh
-from jensen.inference.start import Mode, find_modes
+from jensen.inference.start import Mode, find_modes, shares
 from jensen.inference.target import Target
 from jensen.seeding import seeded
 
@@ -141,7 +141,7 @@ def _rank(done: Round) -> tuple[bool, float]:
 
 
 def _mixture(normals: list[TriangularNormal], modes: list[Mode]) -> StudentMixture:
-    masses = torch.tensor([mode.log_mass for mode in modes], dtype=torch.float64).softmax(0)
+    masses = shares(modes)
     # The share of a mode that is known by Laplace's approximation alone isn't taken for certain.
     weights = 0.9 * masses + 0.1 / len(masses)
     return StudentMixture(
@@ -153,9 +153,8 @@ def _mixture(normals: list[TriangularNormal], modes: list[Mode]) -> StudentMixtu
 
 
 def _several(modes: list[Mode]) -> str:
-    masses = torch.tensor([mode.log_mass for mode in modes], dtype=torch.float64).softmax(0)
-    shares = ", ".join(f"{float(share):.2g}" for share in masses)
-    return f"the posterior has {len(modes)} modes that were found, with shares of about {shares}"
+    parts = ", ".join(f"{float(share):.2g}" for share in shares(modes))
+    return f"the posterior has {len(modes)} modes that were found, with shares of about {parts}"
 
 
 def _flat(target: Target, mode: Mode) -> str:

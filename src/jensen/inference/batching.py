@@ -76,8 +76,10 @@ class Batched:
         try:
             with unvalidated():
                 return record(points, recordable=not self.loop)
-        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
-            # One matrix that has no Cholesky factor fails the whole call: halves find the point, which has no density.
+        except (RuntimeError, ValueError) as error:
+            if not no_density(error):
+                raise
+            # One point without a density fails the whole call: halves find it.
             if len(points) == 1:
                 return points.new_full((1,), -torch.inf), torch.zeros_like(points)
             halves = [self._detached(half, gradient) for half in points.chunk(2)]
@@ -106,7 +108,7 @@ class Batched:
         try:
             return vmap(function)(points)
         except RuntimeError as error:
-            raise _refusal(error) from error
+            raise explained(error) from error
 
     def _chunks(self, points: Tensor) -> Iterator[Tensor]:
         if self.chunk is None:
@@ -116,7 +118,10 @@ class Batched:
     def _footprint(self, point: Tensor) -> int:
         counter = _Bytes()
         with torch.no_grad(), unvalidated(), counter:
-            self.function(point)
+            try:
+                self.function(point)
+            except RuntimeError as error:
+                raise explained(error) from error
         return counter.total
 
 
@@ -178,12 +183,41 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-8, atol=1e-10 * (1 + largest), equal_nan=True)
 
 
-def _refusal(error: RuntimeError) -> Exception:
+def no_density(error: Exception) -> bool:
+    """Whether a log-joint has failed as it does at values that its distributions can't have."""
+    if isinstance(error, ValueError):
+        # A distribution that was told to validate its arguments.
+        return str(error).startswith("Expected ")
+    return isinstance(error, torch.linalg.LinAlgError)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def explained(error: RuntimeError) -> Exception:
+    """An error of torch's as the log-joint's, where it is known what to do; else the same error.
+
+    Args:
+        error: Raised by a log-joint.
+    """
     text = str(error)
-    if "vmap" not in text and "data-dependent" not in text and "functorch" not in text:
+    first = text.splitlines()[0] if text else ""
+    if no_density(error):
         return error
-    return FitError(
-        f"the log-joint can't be evaluated at many points at once: {text.splitlines()[0]} Use torch operations "
-        "without branches on values (torch.where in place of if, no .item(), no writing into tensors), or give "
-        "Target(..., loop=True) to evaluate one point after the other, which is slower"
-    )
+    if "vmap" in text or "data-dependent" in text or "functorch" in text or "data pointer" in text:
+        return FitError(
+            f"the log-joint can't be evaluated at many points at once: {first} Use torch operations without branches "
+            "on values (torch.where in place of if, no .item() or .numpy(), no writing into tensors, no "
+            "validate_args=True), or give Target(..., loop=True) to evaluate one point after the other, which is slower"
+        )
+    if "dtype" in text or "scalar type" in text:
+        return FitError(
+            f"the log-joint mixes precisions: {first}. Parameters come in float64; give data in it too: x.double()"
+        )
+    if "in-place" in text:
+        return FitError(
+            f"the log-joint writes into its parameters: {first} Make new tensors, as in x = x + 1"
+        )
+    if "numpy()" in text:
+        return FitError(
+            f"the log-joint leaves torch: {first} Write it in torch operations, or use gradient='score' or "
+            "mcmc.metropolis, with Target(..., loop=True)"
+        )
+    return error

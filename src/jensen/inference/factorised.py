@@ -6,15 +6,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jensen.errors import ConfigError, ShapeError, unknown
+from jensen.errors import ConfigError, unknown
 from jensen.inference.blockwise import Blockwise
 from jensen.inference.factorised_start import Place, find_places
 from jensen.inference.families import Categoricals, Factorised, Flow, FullRank, LowRank, MeanField, Mixture
 from jensen.inference.found import Found
 from jensen.inference.local_expectations import LocalExpectations, Neighbours
+from jensen.inference.minibatches import check_batch, rows_in
 from jensen.inference.pathwise import pathwise
 from jensen.inference.score import Score
 from jensen.inference.stochastic import Ascending, Estimator, stochastic
+from jensen.inference.stochastic_methods import FRAME_ROWS, checked
 from jensen.inference.target import Target
 from jensen.seeding import seeded
 
@@ -63,13 +65,15 @@ def factorised(
     layers: int = 4,
     hidden: int = 16,
     neighbours: int = NEIGHBOURS,
+    batch_size: int | None = None,
     seed: int | None = 0,
 ) -> Found:
     r"""Fits q(u) prod_s q_s(z_s): a family over the coordinates times a categorical of each site.
 
     The sites' gradient takes each site's expectation exactly, given draws of the rest (``LocalExpectations``). Where
     that would need more than ``neighbours`` evaluations for a single draw, it is the score-function gradient with
-    learned control variates (``Score``), as it is for the coordinates if the log-joint isn't differentiable.
+    learned control variates (``Score``), as it is for the coordinates if the log-joint isn't differentiable, and for
+    the sites with minibatches, whose rows differ from call to call.
 
     Args:
         target: A log-joint with sites.
@@ -85,6 +89,7 @@ def factorised(
         layers: Of the flow.
         hidden: Of the flow.
         neighbours: Other states of all sites together, for which the log-joint is evaluated at every step.
+        batch_size: Rows of a minibatch; None takes all data at every step.
         seed: Of all randomness.
 
     Returns:
@@ -99,23 +104,26 @@ def factorised(
     notes: list[str] = []
     kind = _gradient(target, gradient, notes)
     near = Neighbours(target.sites.states, target.continuous, neighbours)
-    places = find_places(_floored(target, starts), starts, near, gradient=kind == "pathwise", seed=seed)
+    part = target if batch_size is None else _some_rows(target, batch_size, seed)
+    places = find_places(_floored(part, starts), starts, near, gradient=kind == "pathwise", seed=seed)
     place = places[0]
+    shares = torch.tensor([place.bound for place in places], dtype=torch.float64).softmax(0)
     if len(places) > 1:
-        notes.append(_several(places))
+        notes.append(_several(shares))
     if not place.definite:
         notes.append(
             "the density is flat or rises in some direction where the fit started: parameters may not be identified, "
             "or the posterior improper"
         )
-    part = _continuous(target, family, place, rank=rank, layers=layers, hidden=hidden, seed=seed)
-    posterior = Factorised(part, Categoricals(target.sites.possible, place.logits))
+    continuous = _continuous(target, family, place, rank=rank, layers=layers, hidden=hidden, seed=seed)
+    posterior = Factorised(continuous, Categoricals(target.sites.possible, place.logits))
     with seeded(seed):
         finite = _floored(target, posterior.sample(CHECKED))
     found = stochastic(
         finite,
         posterior,
-        estimator=_estimator(finite, near, kind),
+        estimator=_estimator(finite, near, kind, exact=batch_size is None),
+        batch_size=batch_size,
         ascending=Ascending(samples, step_size, steps, tolerance, BURN_IN),
         seed=seed,
     )
@@ -125,9 +133,10 @@ def factorised(
     assert isinstance(fitted, Factorised)
     fitted.requires_grad_(False)
     with seeded(seed):
-        _rule_out(target, fitted, near)
+        _rule_out(part, fitted, near)
         notes += _impossible(target, fitted)
-    return Found(fitted(None), None, tuple(found.history.tolist()), tuple(notes))
+    missed = float(1 - shares[0])
+    return Found(fitted(None), None, tuple(found.history.tolist()), tuple(notes), left_out=missed)
 
 
 def _gradient(target: Target, gradient: str | None, notes: list[str]) -> str:
@@ -149,13 +158,7 @@ def _continuous(target: Target, family: str | nn.Module, place: Place, **shape: 
     if isinstance(family, nn.Module):
         if isinstance(family, Mixture):
             raise ConfigError("a mixture beside discrete sites isn't available; take a flow or a normal")
-        event = tuple(family(None).event_shape)
-        if event != (target.continuous,):
-            raise ShapeError(
-                f"the posterior of the continuous parameters is over {target.continuous} coordinates, got {event}; the "
-                "sites get categoricals of their own"
-            )
-        return family
+        return checked(family, target.continuous)
     if family == "auto":
         family = "full-rank" if target.continuous <= FULL_DIM else "mean-field"
     if family not in FAMILIES:
@@ -167,17 +170,23 @@ def _matrix(place: Place) -> Tensor:
     return place.scale if place.scale.ndim == 2 else place.scale.diag()
 
 
-def _estimator(target: Target, near: Neighbours, kind: str) -> Estimator:
-    if near.affordable:
+def _some_rows(target: Target, batch_size: int, seed: int | None) -> Target:
+    """The target of as many rows as place the first posterior."""
+    size = min(max(check_batch(target, batch_size), FRAME_ROWS), rows_in(target))
+    with seeded(seed):
+        return target.subsample(torch.randperm(rows_in(target))[:size])
+
+
+def _estimator(target: Target, near: Neighbours, kind: str, *, exact: bool) -> Estimator:
+    if near.affordable and exact:
         rest = pathwise if kind == "pathwise" else Score()
         return LocalExpectations(target.plain_log_prob, near, rest if target.continuous else None)
     return Blockwise(pathwise, Score()) if target.continuous and kind == "pathwise" else Score()
 
 
-def _several(places: list[Place]) -> str:
-    shares = torch.tensor([place.bound for place in places], dtype=torch.float64).softmax(0).tolist()
+def _several(shares: Float[Tensor, " places"]) -> str:
     return (
-        f"{len(places)} modes were found, with shares of about {', '.join(f'{share:.2g}' for share in shares)}, and q "
+        f"{len(shares)} modes were found, with shares of about {', '.join(f'{s:.2g}' for s in shares.tolist())}, and q "
         "lies at the first one: what the log-joint says of the others is not in it, nor in its weights"
     )
 

@@ -20,7 +20,7 @@ from jensen.inference.fitted import POOL, Fit, judged
 from jensen.inference.fixed import fit_fixed, linear_response
 from jensen.inference.found import Found
 from jensen.inference.pathfinder import pathfinder
-from jensen.inference.start import Mode, find_modes
+from jensen.inference.start import find_modes, left_out, others
 from jensen.inference.stein import stein
 from jensen.inference.stochastic_methods import FAMILIES, GRADIENTS, climbed, flow, mixture
 from jensen.inference.target import Target
@@ -72,7 +72,7 @@ def mean_field(
     family = MeanField.around(modes[0].point, modes[0].independent_scale)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
     q: Family = _linear_response(target, fitted) if linear_response else fitted.family
-    return Found(q(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
+    return Found(q(None), None, fitted.history, (*notes, *others(modes)), tuple(modes), left_out(modes))
 
 
 _linear_response = linear_response
@@ -90,7 +90,8 @@ def full_rank(target: Target, starts: Starts, *, draws: int | None = None, seed:
     modes, notes = around(target, starts, 64, seed)
     family = FullRank.around(modes[0].point, modes[0].scale_tril)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
-    return Found(fitted.family(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
+    notes += others(modes)
+    return Found(fitted.family(None), None, fitted.history, tuple(notes), tuple(modes), left_out(modes))
 
 
 def low_rank(
@@ -109,7 +110,8 @@ def low_rank(
     family = LowRank.around(modes[0].point, modes[0].independent_scale, rank=rank)
     draws = draws or max(64, 8 * family.noise_dim)
     fitted = fit_fixed(target, family, draws=draws, seed=seed)
-    return Found(fitted.family(None), None, fitted.history, (*notes, *_others(modes)), tuple(modes))
+    notes += others(modes)
+    return Found(fitted.family(None), None, fitted.history, tuple(notes), tuple(modes), left_out(modes))
 
 
 def laplace(target: Target, starts: Starts, *, seed: int | None = 0) -> Found:
@@ -132,13 +134,7 @@ def laplace(target: Target, starts: Starts, *, seed: int | None = 0) -> Found:
             "give proper priors, or use method='auto'"
         )
     q = FullRank.around(modes[0].point, modes[0].scale_tril)
-    return Found(q(None), None, (modes[0].log_mass,), tuple(_others(modes)), tuple(modes))
-
-
-def _others(modes: list[Mode]) -> list[str]:
-    if len(modes) == 1:
-        return []
-    return [f"{len(modes)} modes were found and q lies at the heaviest one; method='auto' covers all of them"]
+    return Found(q(None), None, (modes[0].log_mass,), tuple(others(modes)), tuple(modes), left_out(modes))
 
 
 METHODS: Registry[Method] = Registry(
@@ -183,8 +179,8 @@ def fit(
         gradient: "fixed" for fixed draws and second-order steps, "pathwise" or "score" for stochastic gradients, with
             ``batch_size`` on minibatches; "score" asks nothing of the log-joint but its value. None: fixed draws where
             the method has them, else path-wise.
-        init: Values of all parameters to start from, but those that are summed over; None starts from several random
-            points, so that a second mode is noticed.
+        init: Values of all parameters to start from, but those that are summed over, or several of each, along a
+            first dimension; None starts from several random points, so that a second mode is noticed.
         starts: How many of these.
         weighted: Resample draws by smoothed importance weights; None: if the method's promise is the posterior
             itself ("auto") rather than a member of a named family.
@@ -212,10 +208,17 @@ def fit(
     """
     chosen, label = _chosen(target, method, gradient)
     for name in options:
+        if name == "batch_size" and name not in chosen.options:
+            raise ConfigError(
+                f"the method '{label}' takes all rows at every step; beside batch_size give gradient='pathwise' "
+                "or 'score'"
+            )
         if name not in chosen.options:
             raise ConfigError(unknown(f"option of the method '{label}'", name, chosen.options))
     if starts < 1 or pool < 200:
         raise ConfigError(f"fit needs starts >= 1 and pool >= 200, got {starts} and {pool}")
+    if weighted and label == "stein":
+        raise ConfigError("particles have no density to weigh by; leave weighted out, or take another method")
     found = chosen.run(target, starting_points(target, init, starts, seed), seed=seed, **options)
     resampled = chosen.weighted if weighted is None else weighted
     return judged(
@@ -232,8 +235,16 @@ FULL_DIM = 15
 
 def _chosen(target: Target, method: str | nn.Module, gradient: str | None) -> tuple[Method, str]:
     """How to run a method with a gradient, and what the method is called."""
+    if not isinstance(method, str | nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(
+            f"method is a name or a posterior, a torch module that gives a distribution for None; got {method!r}"
+        )
     if target.sites is not None:
         return _beside_sites(target, method, gradient)
+    if isinstance(method, nn.Module) and gradient == "fixed":
+        raise ConfigError(
+            "a posterior of one's own is fitted by stochastic gradients; leave gradient out, or give 'score'"
+        )
     if isinstance(method, nn.Module):
         run = partial(climbed, family=method, gradient=gradient or "pathwise")
         return Method(run, weighted=False), type(method).__name__
@@ -282,8 +293,11 @@ def starting_points(target: Target, init: Mapping[str, Any] | None, starts: int,
     """
     if init is None:
         return target.starting_points(starts, seed)
-    point = target.unconstrain(init).reshape(1, -1)
-    value = float(target.plain_log_prob(point)[0])
-    if not torch.isfinite(torch.tensor(value)):
-        raise FitError(f"the log-joint is {value} at init; give values where it is finite")
-    return point
+    if not isinstance(init, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"init is a dict with a value of each parameter, got {type(init).__name__}")
+    points = target.unconstrain(init).reshape(-1, target.dim)
+    values = target.plain_log_prob(points)
+    wrong = values[~torch.isfinite(values)]
+    if len(wrong):
+        raise FitError(f"the log-joint is {float(wrong[0])} at init; give values where it is finite")
+    return points

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from jensen.diagnostics import RELIABLE_K
 from jensen.errors import ConfigError, FitError
 from jensen.inference.found import Found, Weighed, weigh
-from jensen.inference.summary import Summary, describe
+from jensen.inference.summary import LEFT_OUT, Summary, describe
 from jensen.inference.target import Target
 from jensen.information import Estimate
 from jensen.seeding import seeded
@@ -25,6 +25,9 @@ BLOCK = 100
 
 LEAST_SHARE = 0.15
 """Of the draws, effective ones, below which weights aren't trusted whatever their tail."""
+
+EVEN = 0.9999
+"""The same above which weights differ by a hundredth: the shape of so thin a tail says nothing."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,13 @@ class Fit:
     @property
     def reliable(self) -> bool:
         """Whether averages by importance weights of this posterior can be relied on."""
-        return self.pareto_k < RELIABLE_K and self.effective >= LEAST_SHARE and self.peaked
+        tail = self.pareto_k < RELIABLE_K or self.even
+        return tail and self.effective >= LEAST_SHARE and self.peaked and self.found.left_out <= LEFT_OUT
+
+    @property
+    def even(self) -> bool:
+        """Whether importance weights are all but the same, whatever the shape of their tail."""
+        return self.effective > EVEN
 
     @property
     def peaked(self) -> bool:
@@ -193,6 +202,11 @@ def judged(
         )  # fmt: skip
     with seeded(seed):
         drawn = weigh(target, found.posterior, pool)
+    notes = (*found.notes, *target.remarks)
+    if drawn.undefined:
+        notes += (
+            f"{drawn.undefined:.2%} of the draws of q have a log-joint of NaN, taken for a density of zero",
+        )
     elbo, error = _bound(drawn.log_weights, BLOCK if weighted else 1)
     total, squares = drawn.log_weights.logsumexp(0), (2 * drawn.log_weights).logsumexp(0)
     variance = ((squares - 2 * total).exp() - 1 / pool).clamp(min=0)
@@ -207,7 +221,7 @@ def judged(
         pareto_k=drawn.pareto_k,
         effective=drawn.share,
         history=found.history,
-        notes=found.notes,
+        notes=notes,
         found=found,
         pool=drawn,
     )

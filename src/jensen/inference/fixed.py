@@ -121,7 +121,8 @@ def fit_fixed(
     if not torch.isfinite(value).all():
         raise FitError(
             f"the bound is {float(value[0])} at the start: the log-joint isn't finite in its neighbourhood; give init, "
-            "a value of each parameter where it is"
+            "a value of each parameter where it is, or, if it ends at an edge, the parameter's support, such as "
+            "positive() or interval(0, 1)"
         )
     history: list[float] = [float(value[0])]
     end = ascend(

@@ -24,6 +24,7 @@ class Found:
         history: Of the bound that was climbed, nats.
         notes: What the user should know, in words.
         modes: That were found on the way, the heaviest first.
+        left_out: Share of the mass, about, of modes that were found and that q isn't at.
     """
 
     posterior: Distribution | None
@@ -31,6 +32,7 @@ class Found:
     history: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     modes: tuple[Mode, ...] = field(default=(), repr=False)
+    left_out: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Weighed:
         smoothed: Normalised, their tail smoothed, nats, (n,).
         pareto_k: Shape of their tail.
         share: Effective draws, as a share of all.
+        undefined: Share of the draws at which the target's log-density isn't a number.
     """
 
     points: Float[Tensor, "n dim"]
@@ -50,6 +53,7 @@ class Weighed:
     smoothed: Float[Tensor, " n"]
     pareto_k: float
     share: float
+    undefined: float = 0.0
 
 
 def weigh(target: Target, posterior: Distribution, n: int) -> Weighed:
@@ -68,10 +72,12 @@ def weigh(target: Target, posterior: Distribution, n: int) -> Weighed:
     """
     with torch.no_grad():
         points = posterior.sample(torch.Size([n]))
-        log_weights = finite(target.plain_log_prob(points) - posterior.log_prob(points))
+        values = target.plain_log_prob(points)
+        log_weights = finite(values - posterior.log_prob(points))
     if bool(log_weights.isneginf().all()):
         raise FitError(
             "the log-joint isn't finite at any draw of the fitted posterior; look for a wrong support"
         )
     smoothed, k = psis(log_weights)
-    return Weighed(points, log_weights, smoothed, float(k), float(kish_size(smoothed)) / n)
+    undefined = float(torch.isnan(values).double().mean())
+    return Weighed(points, log_weights, smoothed, float(k), float(kish_size(smoothed)) / n, undefined)

@@ -7,9 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jensen.errors import ConfigError, FitError
-from jensen.inference.ascent import ascend
-from jensen.inference.families.frame import Frame
-from jensen.inference.start import hessian, scale_from
+from jensen.inference.start import Mode, find_modes, hessian, scale_from
 from jensen.inference.target import Target
 from jensen.seeding import seeded
 
@@ -114,36 +112,39 @@ class Minibatches:
         return values[:-1] + (value - values[-1]) + (points - anchor) @ tilt, gradients[:-1] + tilt
 
 
-def minibatch_frame(target: Target, batch_size: int, seed: int | None = 0) -> Frame:
+def minibatch_modes(
+    target: Target, batch_size: int, starts: Float[Tensor, "starts dim"], seed: int | None = 0
+) -> list[Mode]:
     """Where the posterior lies and how wide it is, from a few passes over the data.
 
-    The mode and the curvature there are found on one subsample of rows, scaled up; then Newton steps with the
-    gradient of all data and that curvature lead to the mode.
+    Modes and the curvature there are found on one subsample of rows, scaled up; then Newton steps with the gradient of
+    all data and that curvature lead to the heaviest mode.
 
     Args:
         target: With rows.
         batch_size: Rows of the subsample.
-        seed: Of the rows and of the start.
+        starts: Where climbs begin, (starts, dim).
+        seed: Of the rows.
 
     Returns:
-        A frame around the mode; its scale is a lower triangle.
+        The mode of all data; after it others that the subsample has.
 
     Raises:
-        FitError: If no mode is found on the subsample.
+        FitError: If no mode is found on the subsample, or its posterior is improper.
     """
     with seeded(seed):
         part = target.subsample(torch.randint(rows_in(target), (check_batch(target, batch_size),)))
-    end = ascend(part.value_and_gradient, part.starting_points(1, seed))
-    location = end.points[0]
-    if not bool(torch.isfinite(end.gradients).all()):
-        raise FitError(
-            "no mode was found on a subsample of the rows: the log-joint is not finite along the way"
-        )
-    scale_tril, _ = scale_from(-hessian(part.value_and_gradient, location))
+    modes, trouble = find_modes(part, starts)
+    if not modes:
+        raise FitError(f"a subsample of the rows leads nowhere: {trouble}")
+    location, scale_tril = modes[0].point, modes[0].scale_tril
+    if scale_tril.ndim == 1:
+        scale_tril = scale_from(-hessian(part.value_and_gradient, location))[0]
     for _ in range(NEWTON_STEPS):
         # In posterior standard deviations.
         move = scale_tril.T @ full_pass(target, location[None], batch_size)[1][0]
         location = location + scale_tril @ move
         if float(move.norm()) < NEAR * len(move) ** 0.5:
             break
-    return Frame(location, scale_from(-hessian(part.value_and_gradient, location))[0])
+    scale_tril, definite = scale_from(-hessian(part.value_and_gradient, location))
+    return [Mode(location, scale_tril, modes[0].log_mass, definite), *modes[1:]]

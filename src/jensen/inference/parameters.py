@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.distributions.transforms import (
     identity_transform,
 )
 
-from jensen.errors import ConfigError
+from jensen.errors import ConfigError, ShapeError
 
 Parameters = Mapping[str, Tensor]
 """Values of parameters by their names."""
@@ -96,26 +97,44 @@ class _PositiveOrdered(_Ordered):
 
 
 def _checked(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if any(size < 1 for size in shape):
-        raise ConfigError(f"a parameter's shape is made of positive integers, got {shape}")
+    if any(not isinstance(size, Integral) or size < 1 for size in shape):
+        raise ConfigError(
+            f"a parameter's shape is made of positive integers, one argument each as in real(3, 4), got {shape}"
+        )
     return shape
 
 
 def _vector(size: int, least: int, support: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if size < least:
+    if not isinstance(size, Integral) or size < least:
         raise ConfigError(f"{support} needs a size of at least {least}, got {size!r}")
     return _checked(shape)
 
 
 def _states(states: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if states < 1:
+    if not isinstance(states, Integral) or states < 1:
         raise ConfigError(f"a discrete parameter needs at least one state, got {states!r}")
     return _checked(shape)
 
 
-def _value(bound: Bound, before: Parameters) -> Tensor:
-    value = bound(before) if callable(bound) else bound
-    return torch.as_tensor(value, dtype=torch.float64)
+def _value(bound: Bound, before: Parameters, shape: tuple[int, ...]) -> Tensor:
+    try:
+        value = bound(before) if callable(bound) else bound
+    except KeyError as error:
+        raise ConfigError(
+            f"a bound asks for {error}, but it knows the parameters named before its own alone: "
+            f"{', '.join(before) or 'none'}"
+        ) from error
+    value = torch.as_tensor(value, dtype=torch.float64)
+    try:
+        fits = torch.broadcast_shapes(value.shape, shape) == shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ShapeError(
+            f"a bound of shape {tuple(value.shape)} for a parameter of shape {shape}; give the parameter its shape, as "
+            "in interval(0, 1, 3), or a bound that broadcasts to it"
+        )
+    return value
 
 
 def real(*shape: int) -> Parameter:
@@ -157,7 +176,7 @@ def lower_bounded(bound: Bound, *shape: int) -> Parameter:
     """
 
     def transform(before: Parameters) -> Transform:
-        return ComposeTransform([ExpTransform(), AffineTransform(_value(bound, before), 1.0)])
+        return ComposeTransform([ExpTransform(), AffineTransform(_value(bound, before, shape), 1.0)])
 
     return Parameter("lower-bounded", _checked(shape), shape, transform)
 
@@ -182,8 +201,10 @@ def interval(low: Bound, high: Bound, *shape: int) -> Parameter:
         raise ConfigError(f"an interval needs low < high, got {low} and {high}")
 
     def transform(before: Parameters) -> Transform:
-        start, end = _value(low, before), _value(high, before)
-        return ComposeTransform([SigmoidTransform(), AffineTransform(start, end - start)])
+        start, end = _value(low, before, shape), _value(high, before, shape)
+        # Where bounds that depend on other parameters cross there is no value, and so no density.
+        width = torch.where(end > start, end - start, torch.nan)
+        return ComposeTransform([SigmoidTransform(), AffineTransform(start, width)])
 
     return Parameter("interval", _checked(shape), shape, transform)
 

@@ -12,6 +12,7 @@ from jensen.distributions import VectorDistribution
 from jensen.errors import ConfigError, FitError
 from jensen.inference.ascent import ascend
 from jensen.inference.found import Found
+from jensen.inference.start import modes_at
 from jensen.inference.target import Target
 from jensen.seeding import seeded
 
@@ -140,7 +141,7 @@ def pathfinder(
 
     Raises:
         ConfigError: If draws or memory are below one.
-        FitError: If no normal along any way has a finite bound.
+        FitError: If no normal along any way has a finite bound, or the density isn't integrable.
 
     Source: Pathfinder: Parallel quasi-Newton variational inference, 2022, https://jmlr.org/papers/v23/21-0889.html.
 
@@ -198,7 +199,8 @@ def _paths(target: Target, starts: Tensor, evaluations: int) -> list[_Path]:
             slopes[index].append(gradients[index])
         reached.copy_(values)
 
-    ascend(function, starts, evaluations=evaluations, progress=progress)
+    # Raises if the density isn't integrable.
+    modes_at(target, ascend(function, starts, evaluations=evaluations, progress=progress))
     return [_Path(torch.stack(way), torch.stack(slope)) for way, slope in zip(points, slopes, strict=True)]
 
 

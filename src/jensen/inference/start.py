@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jensen.errors import FitError
-from jensen.inference.ascent import ascend
+from jensen.inference.ascent import Ascent, ascend
 from jensen.inference.target import Target
 
 STEP = 1e-4
@@ -17,6 +17,12 @@ STEP = 1e-4
 
 ENDLESS = 1e4
 """A density that is the same at this distance along a flat direction isn't integrable."""
+
+FAR_SDS = 1000.0
+"""A density that is the same at so many standard deviations of its mode's normal isn't integrable either."""
+
+ENDLESS_LOG = 250.0
+"""A spread of a bounded parameter's unconstrained coordinate beyond which its values mean nothing, up to e^250."""
 
 SAME = 0.5
 """Modes nearer than this, in standard deviations, are one."""
@@ -112,7 +118,19 @@ def find_modes(
     Raises:
         FitError: If the density grows without bound, or doesn't fall in some direction.
     """
-    end = ascend(target.value_and_gradient, starts, evaluations=evaluations)
+    return modes_at(target, ascend(target.value_and_gradient, starts, evaluations=evaluations))
+
+
+def modes_at(target: Target, end: Ascent) -> tuple[list[Mode], str | None]:
+    """The same, where searches have ended already.
+
+    Args:
+        target: That was climbed.
+        end: Of the searches.
+
+    Raises:
+        FitError: As ``find_modes``.
+    """
     if bool((end.values > 1e12).any()):
         raise FitError(
             "the log-joint grows without bound: the density isn't integrable; bound the parameters that run away "
@@ -130,9 +148,29 @@ def find_modes(
         modes.append(_mode(target, point, float(end.values[index])))
     if not modes:
         worst = end.points[end.values.argmax()]
-        return [], f"no mode was found from {len(starts)} starts; what moves on: {_runaways(target, worst)}"
+        return (
+            [],
+            f"no mode was found from {len(end.points)} starts; what moves on: {_runaways(target, worst)}",
+        )
     modes.sort(key=lambda mode: -mode.log_mass)
     return [mode for mode in modes if mode.log_mass > modes[0].log_mass - NEGLIGIBLE_NATS], None
+
+
+def shares(modes: list[Mode]) -> Float[Tensor, " modes"]:
+    """How much of the posterior lies at each mode, about."""
+    return torch.tensor([mode.log_mass for mode in modes], dtype=torch.float64).softmax(0)
+
+
+def left_out(modes: list[Mode]) -> float:
+    """The share of all modes but the heaviest one."""
+    return float(1 - shares(modes)[0])
+
+
+def others(modes: list[Mode]) -> list[str]:
+    """What to say of a posterior that lies at the heaviest mode alone."""
+    if len(modes) == 1:
+        return []
+    return [f"{len(modes)} modes were found and q lies at the heaviest one; method='auto' covers all of them"]
 
 
 def _mode(target: Target, point: Tensor, value: float) -> Mode:
@@ -142,6 +180,8 @@ def _mode(target: Target, point: Tensor, value: float) -> Mode:
     scale_tril, definite = scale_from(-curvature)
     if not definite:
         _refuse_endless(target, point, value, curvature)
+    else:
+        _refuse_wide(target, point, value, scale_tril)
     log_mass = value + float(scale_tril.diagonal().log().sum()) + 0.5 * target.dim * log(2 * pi)
     return Mode(point, scale_tril, log_mass, definite)
 
@@ -151,14 +191,39 @@ def _refuse_endless(target: Target, point: Tensor, value: float, curvature: Tens
     if not bool(torch.isfinite(curvature).all()):
         return
     values, vectors = torch.linalg.eigh(-curvature)
-    flat = vectors.T[values <= 1e-6 * values.abs().max()]
-    ends = torch.stack([point + ENDLESS * flat, point - ENDLESS * flat])
-    there = target.plain_log_prob(ends.reshape(-1, target.dim)).reshape(2, -1)
-    for direction in flat[((there > value - 0.5).any(0)).nonzero()[:, 0]]:
+    low = values <= 1e-6 * values.abs().max()
+    flat, widths = vectors.T[low], FAR_SDS * values[low].clamp(min=0).rsqrt()
+    # A little curvature may be that of a wide prior, which falls farther out.
+    far = torch.where(torch.isfinite(widths), widths.clamp(min=ENDLESS), ENDLESS)
+    moves = torch.cat([ENDLESS * flat, far[:, None] * flat])
+    there = target.plain_log_prob(torch.cat([point + moves, point - moves])).reshape(2, 2, -1)
+    same = (there[:, 0] > value - 0.5) & ~(there[:, 1] <= value - 0.5)
+    for direction in flat[same.any(0)]:
         names = ", ".join(target.coordinates[i] for i in (direction.abs() > 0.1).nonzero()[:, 0].tolist()[:5])
         raise FitError(
             f"the posterior spreads without end along {names}: the density is the same {ENDLESS:g} away, so it looks "
             "improper; give these parameters proper priors, or fix one of them"
+        )
+
+
+def _refuse_wide(target: Target, point: Tensor, value: float, scale_tril: Tensor) -> None:
+    """Raises if the mode is on a plateau: the density hardly falls far along a wide direction, or nowhere sensible."""
+    left, widths, _ = torch.linalg.svd(scale_tril)
+    moves = FAR_SDS * widths[:, None] * left.T
+    there = target.plain_log_prob(torch.cat([point + moves, point - moves])).reshape(2, -1)
+    wide = scale_tril.square().sum(1).sqrt() > ENDLESS_LOG
+    for name, where in target.slices.items():
+        if target.parameters[name].support == "real":
+            wide[where] = False
+    # An infinite one is rounding: a number that is zero where its logarithm is -1,000.
+    endless = (torch.isfinite(there) & (there > value - 0.5)).any(0)
+    if bool(endless.any()):
+        wide = left[:, int(endless.nonzero()[0])].abs() > 0.1
+    if bool(wide.any()):
+        names = ", ".join(target.coordinates[index] for index in wide.nonzero()[:5, 0].tolist())
+        raise FitError(
+            f"the posterior spreads without end along {names}: the density hardly falls however far one goes, so it "
+            "looks improper; give these parameters proper priors"
         )
 
 

@@ -8,6 +8,7 @@ from jensen.errors import ConfigError
 from jensen.inference.automatic import around
 from jensen.inference.families.frame import Frame
 from jensen.inference.found import Found
+from jensen.inference.start import shares
 from jensen.inference.target import Target
 from jensen.seeding import seeded
 
@@ -68,10 +69,9 @@ def stein(
     with seeded(seed):
         noise = torch.randn(particles, target.dim, dtype=torch.float64)
     frame = Frame(modes[0].point, modes[0].scale_tril)
-    shares = torch.tensor([mode.log_mass for mode in modes], dtype=torch.float64).softmax(0).cumsum(0)
-    owner = torch.searchsorted(shares, (torch.arange(particles).double() + 0.5) / particles).clamp(
-        max=len(modes) - 1
-    )
+    owner = torch.searchsorted(
+        shares(modes).cumsum(0), (torch.arange(particles).double() + 0.5) / particles
+    ).clamp(max=len(modes) - 1)
     z = torch.stack(
         [
             frame.back(Frame(modes[k].point, modes[k].scale_tril)(one))

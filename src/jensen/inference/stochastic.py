@@ -288,7 +288,9 @@ class _Climb:
             return drawn(self.posterior, len(noise), noise)
 
     def _anchor(self) -> None:
-        if self.rows is not None and getattr(self.estimator, "needs_gradient", True):
+        # Sites' means are no states: no anchor lies there.
+        anchored = self.target.sites is None and getattr(self.estimator, "needs_gradient", True)
+        if self.rows is not None and anchored:
             with torch.no_grad():
                 draws = drawn(self.posterior, COMPARED)
                 self.rows.anchored((draws.weights[:, None] * draws.points).sum(0))

@@ -6,15 +6,16 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from jensen.errors import ConfigError, unknown
+from jensen.errors import ConfigError, ShapeError, unknown
 from jensen.inference.automatic import around
 from jensen.inference.families import Family, Flow, FullRank, LowRank, MeanField, Mixture
 from jensen.inference.found import Found
-from jensen.inference.minibatches import check_batch, minibatch_frame, rows_in
+from jensen.inference.minibatches import check_batch, minibatch_modes, rows_in
 from jensen.inference.pathwise import pathwise
 from jensen.inference.score import Score
-from jensen.inference.start import Mode
+from jensen.inference.start import Mode, left_out, others
 from jensen.inference.stochastic import Ascending, Estimator, stochastic
 from jensen.inference.target import Target
 
@@ -114,7 +115,7 @@ def climbed(
         shape: dict[str, Any] = {"rank": rank, "components": components, "layers": layers, "hidden": hidden}
         posterior: nn.Module = make(modes, seed=seed, **shape)
     else:
-        posterior = family
+        posterior = checked(family, target.dim)
     how = Ascending(
         samples or SAMPLES.get(name, 16),
         step_size,
@@ -128,8 +129,42 @@ def climbed(
         notes.append(f"the stochastic ascent hasn't converged: {found.reason}")
     if found.finite < 1:
         notes.append(f"{1 - found.finite:.2%} of the draws had no finite log-joint and were left out")
+    missed = 0.0
+    if modes and name != "mixture":
+        notes += others(modes)
+        missed = left_out(modes)
     found.posterior.requires_grad_(False)
-    return Found(found.posterior(None), None, tuple(found.history.tolist()), tuple(notes), tuple(modes))
+    # Of a start without a gradient it isn't known whether it is a mode.
+    known = () if gradient == "score" else tuple(modes)
+    return Found(found.posterior(None), None, tuple(found.history.tolist()), tuple(notes), known, missed)
+
+
+def checked(posterior: nn.Module, dim: int) -> nn.Module:
+    """A user's own posterior, looked at once.
+
+    Raises:
+        ConfigError: If it doesn't give a distribution.
+        ShapeError: If that isn't over vectors (dim,).
+    """
+    try:
+        found = posterior(None)
+    except Exception as error:
+        raise ConfigError(
+            f"a posterior of one's own is called with None and gives a distribution; "
+            f"{type(posterior).__name__} failed: {error}"
+        ) from error
+    if not isinstance(found, Distribution):
+        raise ConfigError(
+            f"a posterior of one's own gives a distribution when it is called with None, got {type(found).__name__}"
+        )
+    event = tuple(found.event_shape)
+    if event != (dim,) or tuple(found.batch_shape):
+        raise ShapeError(
+            f"the posterior of the continuous parameters is over {dim} coordinates, got event shape {event} and batch "
+            f"shape {tuple(found.batch_shape)}; discrete ones get categoricals of their own. Independent(q, 1) makes "
+            "a vector of a batch"
+        )
+    return posterior
 
 
 def _places(
@@ -143,8 +178,8 @@ def _places(
         modes, notes = around(target, starts, 64, seed)
         return modes, notes
     check_batch(target, batch_size)
-    frame = minibatch_frame(target, min(max(batch_size, FRAME_ROWS), rows_in(target)), seed)
-    return [Mode(frame.location, frame.scale, 0.0, definite=True)], []
+    modes = minibatch_modes(target, min(max(batch_size, FRAME_ROWS), rows_in(target)), starts, seed)
+    return modes, []
 
 
 def flow(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
+from math import inf, prod
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from jensen.diagnostics import RELIABLE_K
+from jensen.diagnostics import RELIABLE_K, psis
+from jensen.inference.adaptive import finite
 
 if TYPE_CHECKING:
     from jensen.inference.fitted import Fit
@@ -28,6 +29,9 @@ COARSE = 0.2
 
 GAP_NATS = 0.1
 """A bound that is this far below the evidence says that the posterior has another shape than q."""
+
+LEFT_OUT = 0.01
+"""Share of the posterior in modes that q isn't at, beyond which q isn't trusted as a whole."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,7 +127,9 @@ def _verdict(fit: Fit) -> str:
             "Particles have no density, so nothing here says how far they are from the posterior; compare with "
             "method='auto' or mcmc.nuts."
         )
-    if fit.pareto_k >= RELIABLE_K:
+    if fit.found.left_out > LEFT_OUT:
+        return _one_mode(fit)
+    if fit.pareto_k >= RELIABLE_K and not fit.even:
         return (
             f"Don't trust it: k-hat is {fit.pareto_k:.2f}, above {RELIABLE_K}, so q misses part of the posterior and "
             "no weighting repairs that; means may be near, spreads and tails aren't known. "
@@ -135,19 +141,41 @@ def _verdict(fit: Fit) -> str:
             "where q was fitted, as in a funnel, so there may be mass that q never comes to. Write scaled parameters "
             f"as a scale times standard ones. {_elsewhere(fit)}"
         )
+    if not fit.weighted and fit.elbo == -inf:
+        outside = float((~torch.isfinite(fit.pool.log_weights)).double().mean())
+        return (
+            f"Don't trust it: {100 * outside:.2g} % of the draws lie where the log-joint isn't finite, which makes the "
+            "bound -inf. weighted=True leaves them out; better, give the parameters their supports."
+        )
     if not fit.reliable:
+        wrong = None if fit.weighted else _wrong(fit)
+        if wrong is not None:
+            return wrong
         count = fit.effective * len(fit.pool.points)
         few = f"only {100 * fit.effective:.1f} % of the draws are effective, {count:.0f} of {len(fit.pool.points)}"
         error = count**-0.5
         if error > COARSE:
             return f"Don't trust it: {few}. {_elsewhere(fit)}"
         return f"Trust the means, to about {error:.2f} sd, not the spreads or tails: {few}. {_elsewhere(fit)}"
+    if fit.weighted and not fit.even and (heavy := _heavy(fit)) is not None:
+        return (
+            f"Trust means and 90 % intervals, not the spreads: {_sound(fit)} and {100 * fit.effective:.0f} % of the "
+            f"draws are effective, but the spread of {heavy[0]} rests on few of them (k-hat of weights times squared "
+            f"deviations {heavy[1]:.2f}, above {RELIABLE_K}). {_elsewhere(fit)}"
+        )
     if fit.weighted:
         return (
-            f"Trust means, spreads and 90 % intervals: k-hat is {fit.pareto_k:.2f} and "
+            f"Trust means, spreads and 90 % intervals: {_sound(fit)} and "
             f"{100 * fit.effective:.0f} % of the draws are effective, so the weights correct what q misses."
         )
     return _unweighted(fit)
+
+
+def _sound(fit: Fit) -> str:
+    """Why weights can be relied on."""
+    if fit.pareto_k >= RELIABLE_K:
+        return f"the weights are all but even (k-hat, {fit.pareto_k:.2f}, says nothing then)"
+    return f"k-hat is {fit.pareto_k:.2f}"
 
 
 def _elsewhere(fit: Fit) -> str:
@@ -157,29 +185,75 @@ def _elsewhere(fit: Fit) -> str:
     return "Try method='flow', or mcmc.nuts."
 
 
-def _unweighted(fit: Fit) -> str:
-    """How q differs from its own weighted draws, which are reliable here."""
-    pool = fit.pool
-    assert pool is not None
-    gap = float(fit.evidence) - fit.elbo
-    weights = pool.smoothed.exp()
+def _one_mode(fit: Fit) -> str:
+    better = (
+        "Use method='auto'."
+        if fit.target.sites is None
+        else "Start elsewhere (init), or sum out what can be."
+    )
     return (
-        _misplaced(fit, pool.points[:, : fit.target.continuous], weights)
-        or _miscounted(fit, pool.points[:, fit.target.continuous :], weights)
-        or _agreeing(fit, gap)
+        f"Don't trust it as a whole: modes that were found and that q isn't at hold about "
+        f"{100 * fit.found.left_out:.2g} % of the posterior, which weights don't see. {better}"
     )
 
 
-def _misplaced(fit: Fit, points: Tensor, weights: Tensor) -> str | None:
-    """What is off in coordinates (n, dim), if anything."""
-    if points.shape[1] == 0:
+def _unweighted(fit: Fit) -> str:
+    """How q differs from its own weighted draws, which are reliable here."""
+    return _wrong(fit) or _agreeing(fit, float(fit.evidence) - fit.elbo)
+
+
+def _wrong(fit: Fit) -> str | None:
+    """What is off in q by its weighted draws, if anything."""
+    pool = fit.pool
+    assert pool is not None
+    weights = pool.smoothed.exp()
+    return _misplaced(fit, pool.points, weights) or _miscounted(
+        fit, pool.points[:, fit.target.continuous :], weights
+    )
+
+
+def _continuous(fit: Fit, points: Tensor) -> tuple[list[str], Tensor]:
+    """Names (k,) and values (n, k), at points (n, dim), of all numbers that vary and aren't discrete."""
+    values = fit.target.constrain(points)
+    parts = [
+        values[name].reshape(len(points), -1)
+        for name, parameter in fit.target.parameters.items()
+        if not parameter.states
+    ]
+    counts = [p.states for p in fit.target.parameters.values() for _ in range(prod(p.shape))]
+    names = [name for name, count in zip(fit.target.names, counts, strict=True) if not count]
+    if not parts:
+        return [], points[:, :0]
+    flat = torch.cat(parts, 1)
+    # Up to rounding, the zeros of a triangle and its first one are always the same.
+    varying = (~(flat.std(0) <= 1e-12 * (1 + flat.mean(0).abs()))).nonzero()[:, 0].tolist()
+    return [names[place] for place in varying], flat[:, varying]
+
+
+def _heavy(fit: Fit) -> tuple[str, float] | None:
+    """The number whose spread is known least by weighted draws, with the k-hat of weights times squared deviations."""
+    pool = fit.pool
+    assert pool is not None
+    names, flat = _continuous(fit, pool.points)
+    squares = (flat - pool.smoothed.exp() @ flat).square()
+    if not names:
         return None
-    mean, sd = points.mean(0), points.std(0)
-    true_mean = weights @ points
-    true_sd = (weights @ (points - true_mean).square()).sqrt()
-    shift, ratio = ((mean - true_mean) / true_sd).abs(), sd / true_sd
+    _, k = psis(finite(pool.log_weights[:, None] + squares.log()))
+    worst = int(k.argmax())
+    return (names[worst], float(k[worst])) if float(k[worst]) >= RELIABLE_K else None
+
+
+def _misplaced(fit: Fit, points: Tensor, weights: Tensor) -> str | None:
+    """What is off in the parameters' values at points (n, dim), if anything."""
+    names, flat = _continuous(fit, points)
+    if not names:
+        return None
+    mean, sd = flat.mean(0), flat.std(0)
+    true_mean = weights @ flat
+    true_sd = (weights @ (flat - true_mean).square()).sqrt()
+    shift = ((mean - true_mean) / true_sd).abs().nan_to_num(nan=inf)
+    ratio = (sd / true_sd).nan_to_num(nan=inf)
     moved, off = int(shift.argmax()), int(ratio.log().abs().argmax())
-    names = fit.target.coordinates
     better = "'full-rank'" if fit.target.sites is not None else "'full-rank' or 'auto'"
     if float(shift[moved]) > NARROW:
         return (
@@ -225,6 +299,6 @@ def _agreeing(fit: Fit, gap: float) -> str:
             f"has another shape than q; try {better}."
         )
     return (
-        f"Trust means, spreads and tails: k-hat is {fit.pareto_k:.2f}, and the bound is within {max(gap, 0):.2f} nats "
-        "of the evidence."
+        f"Trust means, spreads and 90 % intervals: {_sound(fit)}, and the bound is within {max(gap, 0):.2f} nats of "
+        "the evidence."
     )

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import vmap
 
-from jensen.errors import ConfigError, DataError, FitError, ShapeError
-from jensen.inference.batching import Batched, unvalidated
+from jensen.errors import ConfigError, DataError, FitError, JensenError, ShapeError
+from jensen.inference.batching import Batched, explained, no_density, unvalidated
 from jensen.inference.parameters import Parameter
 from jensen.inference.sites import Sites
 from jensen.registry import Registry
@@ -22,6 +22,9 @@ LogJoint = Callable[[dict[str, Tensor]], Tensor]
 
 LARGEST_SUM = 4096
 """Configurations of discrete parameters that a target sums over, unless the user says otherwise."""
+
+LOOKS = 10
+"""Points at which a log-joint is looked at, at most, before anything else."""
 
 STARTS = 20
 """Attempts for each starting point, the second half at shrinking distances from the origin."""
@@ -47,7 +50,7 @@ class Target:
         log_joint: From a dict of parameters to a scalar, nats. With ``log_likelihood``: the part without data.
         parameters: By name, in the order in which bounds may depend on them.
         log_likelihood: From the dict and the rows' tensors to (rows,), nats.
-        data: Tensors with as many rows each.
+        data: Tensors or arrays with as many rows each; a single tensor may stand for itself.
         loop: Evaluate points one after the other, for log-joints that vmap refuses.
         largest_sum: Configurations of the discrete parameters, all together, that are summed over at most.
 
@@ -69,7 +72,7 @@ class Target:
         parameters: Mapping[str, Any],
         *,
         log_likelihood: Callable[..., Tensor] | None = None,
-        data: tuple[Tensor, ...] | None = None,
+        data: tuple[Any, ...] | list[Any] | Tensor | None = None,
         loop: bool = False,
         largest_sum: int = LARGEST_SUM,
     ) -> None:
@@ -102,6 +105,7 @@ class Target:
         self.dim = self.continuous + (len(self.sites) if self.sites else 0)
         self._batched = Batched(self._one, loop=loop)
         self._checked: bool | str = False
+        self.unused: tuple[str, ...] = ()
         self._floor: float | None = None
 
     @property
@@ -180,6 +184,12 @@ class Target:
     def _floored(self, values: Tensor) -> Tensor:
         return values if self._floor is None else torch.where(torch.isfinite(values), values, self._floor)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader of any result should know of the log-joint."""
+        names = ", ".join(map(repr, self.unused))
+        return [f"the log-joint doesn't depend on {names}, uniform over all that it can be"] if names else []
+
     def complete(self, points: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
         """Values of all parameters at unconstrained points (*batch, dim); summed ones are drawn given the others.
 
@@ -189,11 +199,11 @@ class Target:
         if self.configurations is None:
             return values
         flat = points.reshape(-1, self.dim)
-        with torch.no_grad(), unvalidated():
-            parts = [vmap(self._configured)(part).softmax(1) for part in flat.split(1000)]
-        chosen = (
-            torch.multinomial(torch.cat(parts), 1)[:, 0] if len(flat) else torch.zeros(0, dtype=torch.long)
-        )
+        chosen = torch.zeros(0, dtype=torch.long)
+        if len(flat):
+            with torch.no_grad():
+                parts = Batched(self._configured, loop=self.loop).values(flat).softmax(1)
+            chosen = torch.multinomial(parts, 1)[:, 0]
         for name, states in self.configurations.items():
             values[name] = states[chosen].reshape(points.shape[:-1] + states.shape[1:])
         return {name: values[name] for name in self.parameters}
@@ -227,7 +237,10 @@ class Target:
         for name, parameter in (*self._continuous(), *self._sites()):
             if name not in values:
                 raise ConfigError(f"no value for the parameter '{name}'")
-            value = torch.as_tensor(values[name], dtype=torch.float64)
+            try:
+                value = torch.as_tensor(values[name], dtype=torch.float64)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise DataError(f"the value of '{name}' isn't made of numbers: {values[name]!r}") from error
             lead = value.ndim - len(parameter.shape)
             if lead < 0 or tuple(value.shape[lead:]) != parameter.shape:
                 raise ShapeError(f"'{name}' has shape {parameter.shape}, got {tuple(value.shape)}")
@@ -289,10 +302,17 @@ class Target:
             A target with the same coordinates.
 
         Raises:
-            ConfigError: If the target wasn't given log_likelihood and data.
+            ConfigError: If the target wasn't given log_likelihood and data, or sums over discrete parameters: the
+                logarithm of a sum of likelihoods has no unbiased estimate from some rows.
         """
         if self.data is None:
             raise ConfigError("a target takes minibatches if it was given log_likelihood and data apart")
+        if self.configurations is not None:
+            raise ConfigError(
+                f"minibatches would bias the sum over {', '.join(map(repr, self.configurations))}: the logarithm of a "
+                "sum of likelihoods of all rows can't be estimated from some of them. Sum what belongs to one row in "
+                "log_likelihood (logsumexp), or take all rows"
+            )
         part = Target(
             self.log_joint,
             self.parameters,
@@ -321,39 +341,84 @@ class Target:
             return
         if self._checked == "gradient":
             return
-        result, leaves = self._looked()
         if gradient:
-            self._examine(result, leaves)
+            self._examine()
+        else:
+            self._looked()
         self._checked = "gradient" if gradient else True
 
     @property
     def differentiable(self) -> bool:
         """Whether what the log-joint returns has a gradient with respect to some continuous parameter."""
-        return self.continuous > 0 and self._looked()[0].requires_grad
+        if self.continuous == 0:
+            return False
+        try:
+            return self._looked(gradient=True)[0].requires_grad
+        except FitError:
+            return False
 
-    def _looked(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """The log-joint at the origin, each site in its first state, and the continuous values that it is made of."""
-        point = torch.zeros(self.dim, dtype=torch.float64)
-        with unvalidated(), torch.enable_grad():
+    def _looked(self, *, gradient: bool = False, skipped: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The log-joint and the continuous values that it is made of, with each site in its first state.
+
+        It is looked at the origin, or where it has a value at all.
+        """
+        with seeded(0):
+            draws = 4 * torch.rand(LOOKS, self.dim, dtype=torch.float64) - 2
+        points = torch.cat([torch.zeros(1, self.dim, dtype=torch.float64), draws])
+        points[:, self.continuous :] = 0
+        trouble: Exception | None = None
+        for point in points[skipped:]:
+            try:
+                return self._seen(point, gradient)
+            except JensenError:
+                raise
+            except (RuntimeError, ValueError) as error:
+                trouble = error
+                if not no_density(error):
+                    raise (explained(error) if isinstance(error, RuntimeError) else error) from error
+        raise FitError(
+            f"the log-joint can't be evaluated at any of {len(points)} points: {str(trouble).splitlines()[0]}"
+        ) from trouble
+
+    def _seen(self, point: Tensor, gradient: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        with unvalidated(), torch.set_grad_enabled(gradient):
             values, _ = self._constrain(point)
-            leaves = {name: values[name].detach().requires_grad_() for name, _ in self._continuous()}
+            leaves = {name: values[name].detach().requires_grad_(gradient) for name, _ in self._continuous()}
             first = {name: states[0] for name, states in (self.configurations or {}).items()}
-            return self._log_density({**values, **leaves, **first}), leaves
+            before = {name: leaf._version for name, leaf in leaves.items()}
+            result = self._log_density({**values, **leaves, **first})
+        for name, leaf in leaves.items():
+            if leaf._version != before[name]:
+                raise FitError(f"the log-joint writes into '{name}'; make a new tensor, as in x = x + 1")
+        return result, leaves
 
-    def _examine(self, result: Tensor, leaves: dict[str, Tensor]) -> None:
-        if not result.requires_grad:
+    def _examine(self) -> None:
+        unused = {name for name, _ in self._continuous()}
+        # One that may branch on values may use a parameter elsewhere.
+        for skipped in range(LOOKS if self.loop else 1):
+            result, leaves = self._looked(gradient=True, skipped=skipped)
+            if not result.requires_grad:
+                raise FitError(
+                    "the log-joint has no gradient with respect to any parameter: it leaves torch (numpy, .item(), "
+                    "float) or detaches; write it in torch operations, or use gradient='score' or mcmc.metropolis"
+                )
+            gradients: Any = torch.autograd.grad(result, list(leaves.values()), allow_unused=True)
+            unused &= {name for name, value in zip(leaves, gradients, strict=True) if value is None}
+            if not unused:
+                break
+        self.unused = tuple(
+            name for name in self.parameters if name in unused and not self._bounds_others(name)
+        )
+        endless = [name for name in self.unused if not self._bounded(name)]
+        if endless:
             raise FitError(
-                "the log-joint has no gradient with respect to any parameter: it leaves torch (numpy, .item(), float) "
-                "or detaches; write it in torch operations, or use gradient='score' or mcmc.metropolis"
-            )
-        gradients: Any = torch.autograd.grad(result, list(leaves.values()), allow_unused=True)
-        unused = [name for name, value in zip(leaves, gradients, strict=True) if value is None]
-        unused = [name for name in unused if not self._bounds_others(name)]
-        if unused:
-            raise FitError(
-                f"the log-joint doesn't depend on {', '.join(map(repr, unused))}: its posterior would be improper; "
+                f"the log-joint doesn't depend on {', '.join(map(repr, endless))}: its posterior would be improper; "
                 "give it a prior, use it, or leave it out"
             )
+
+    def _bounded(self, name: str) -> bool:
+        """Whether a parameter's values have a finite volume, so that a flat density over them is proper."""
+        return self.parameters[name].support in ("interval", "simplex", "cholesky-correlation")
 
     def _bounds_others(self, name: str) -> bool:
         """Whether the Jacobian of another parameter depends on this one; its density may then still be proper."""
@@ -364,7 +429,8 @@ class Target:
             values, jacobian = self._constrain(point)
             return jacobian - self.parameters[name].constrain(point[self.slices[name]], values)[1]
 
-        return not torch.equal(of_others(0.0), of_others(0.7))
+        # Up to rounding.
+        return not torch.allclose(of_others(0.0), of_others(0.7), rtol=1e-9, atol=1e-9)
 
     @property
     def slices(self) -> dict[str, slice]:
@@ -416,7 +482,16 @@ class Target:
     def _configured(self, point: Tensor) -> Tensor:
         """The log-density at a point with each configuration of the discrete parameters."""
         values, jacobian = self._constrain(point)
-        return vmap(lambda states: self._log_density({**values, **states}))(self.configurations) + jacobian
+        assert self.configurations is not None
+
+        def one(states: dict[str, Tensor]) -> Tensor:
+            return self._log_density({**values, **states})
+
+        if not self.loop:
+            return vmap(one)(self.configurations) + jacobian
+        names, tables = self.configurations.keys(), self.configurations.values()
+        each = zip(*(table.unbind() for table in tables), strict=True)
+        return torch.stack([one(dict(zip(names, states, strict=True))) for states in each]) + jacobian
 
     def _continuous(self) -> list[tuple[str, Parameter]]:
         return [(name, parameter) for name, parameter in self.parameters.items() if not parameter.states]
@@ -460,11 +535,15 @@ def _table(discrete: Mapping[str, Parameter]) -> dict[str, Tensor]:
     }
 
 
-def _rows(data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    if not data or len({len(tensor) for tensor in data}) != 1 or len(data[0]) == 0:
-        sizes = [len(tensor) for tensor in data]
+def _rows(data: Any) -> tuple[Tensor, ...]:
+    parts = (data,) if isinstance(data, Tensor) else tuple(data)
+    parts = tuple(torch.as_tensor(part) for part in parts)
+    if any(part.ndim == 0 for part in parts):
+        raise ShapeError("data have rows, got a single number; give it as a tensor of shape (1,)")
+    sizes = [len(part) for part in parts]
+    if len(set(sizes)) != 1 or sizes[0] == 0:
         raise ShapeError(f"data are tensors with the same number of rows, at least one; got {sizes}")
-    return data
+    return parts
 
 
 def _scalar(result: Any) -> Tensor:

@@ -174,6 +174,12 @@ def test_so_is_a_scale_that_nothing_bounds() -> None:
         nuts(target, 50, 4, warmup=60)
 
 
+def test_blocks_that_drift_off_are_improper() -> None:
+    target = Target(lambda p: -0.5 * p["x"].square() - 0 * p["s"], {"x": real(), "s": positive()})
+    found = metropolis_within_gibbs(target, 300, 4, warmup=300)
+    assert "drift off along 's'" in found.summary().sentences[0]
+
+
 def test_discrete_parameters_are_drawn_along():
     y = torch.tensor([-2.0, 2.5], dtype=torch.float64)
 

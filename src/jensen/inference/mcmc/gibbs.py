@@ -194,8 +194,9 @@ def gibbs(
         state = Chains(target, starting(target, chains, init))
         walks = _warm_up(state, conditionals, walks, warmup, watch)
         _sweep(state, conditionals, walks)
-        # Raises before any draw is kept if a conditional has left its parameter's support.
-        target.unconstrain(state.values)
+        if conditionals:
+            # Raises before any draw is kept if one has left its parameter's support.
+            target.unconstrain(state.values)
         kept: list[Tensor] = []
         values: list[dict[str, Tensor]] = []
         acceptance = torch.ones(chains, draws, dtype=torch.float64)

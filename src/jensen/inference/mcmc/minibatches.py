@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from jensen.errors import ConfigError
-from jensen.inference.batching import unvalidated
+from jensen.inference.batching import explained, unvalidated
 from jensen.inference.recording import record
 from jensen.inference.target import Target
 
@@ -36,6 +37,7 @@ class Minibatches:
             raise ConfigError(
                 f"batch_size is {batch_size}; it has to be from 1 to the {target.rows} rows of the data"
             )
+        target.subsample(torch.arange(1))  # Refuses what rows would bias.
         target.check(gradient=True)
         self.target = target
         self.data = target.data
@@ -54,8 +56,13 @@ class Minibatches:
                 return self.recorded[chains](points, *parts)[0]
             self.calls[chains] += 1
             if self.calls[chains] == _CALLS and not self.target.loop:
-                self.recorded[chains] = record(self._gradient, points, *parts)
-            return self._gradient(points, *parts)[0]
+                # Whatever a user's function does that can't be recorded, it goes on as it is.
+                with suppress(Exception):
+                    self.recorded[chains] = record(self._gradient, points, *parts)
+            try:
+                return self._gradient(points, *parts)[0]
+            except RuntimeError as error:
+                raise explained(error) from error
 
     def _gradient(self, points: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
         with torch.enable_grad():

@@ -12,7 +12,7 @@ from jensen.errors import ConfigError
 from jensen.inference.mcmc.draws import Draws
 from jensen.inference.mcmc.options import check_counts
 from jensen.inference.mcmc.sgld import run, step_sizes
-from jensen.inference.mcmc.stochastic import EXCESS, Surroundings, prepare, too_wide, warm_up
+from jensen.inference.mcmc.stochastic import EXCESS, Surroundings, curved, prepare, too_wide, warm_up
 from jensen.inference.mcmc.watching import OnDraws, Watch
 from jensen.inference.target import Target
 from jensen.seeding import seeded
@@ -29,8 +29,12 @@ def inertial_step(
     r"""One step, of any tensors.
 
     .. math::
-        v' = e^{-C \epsilon} (v + \epsilon s g) + \sqrt{1 - e^{-2 C \epsilon}} \xi, \quad x' = x + \epsilon s v',
-        \quad \xi \sim N(0, 1)
+        v' = c v + \tfrac{1 + c}{2} \epsilon s g + \sqrt{1 - c^2} \xi, \quad x' = x + \epsilon s v', \quad
+        c = e^{-C \epsilon}, \quad \xi \sim N(0, 1)
+
+    Half of the gradient's push comes before the friction and half after it. So for a normal distribution of precision
+    lambda and a gradient without noise the stationary variance is
+    :math:`1 / (\lambda (1 - \epsilon^2 s^2 \lambda / 4))`, whatever the friction.
 
     Args:
         position: x.
@@ -52,7 +56,7 @@ def inertial_step(
     """
     kept = exp(-friction * step_size)
     noise = (1 - kept**2) ** 0.5 * torch.randn_like(velocity)
-    velocity = kept * (velocity + step_size * scale * gradient) + noise
+    velocity = kept * velocity + 0.5 * (1 + kept) * step_size * scale * gradient + noise
     return position + step_size * scale * velocity, velocity
 
 
@@ -114,7 +118,7 @@ def sghmc(
     def choose(around: Surroundings) -> float:
         if step_size is not None:
             return step_size
-        fine = (4 * EXCESS / max(around.stiffness, 1e-300)) ** 0.5
+        fine = (4 * EXCESS / curved(around)) ** 0.5
         return min(fine, 2 * friction * EXCESS / max(around.noise, 1e-300))
 
     with seeded(seed), Watch("sghmc", draws * chains, on_draws, progress) as watch:
@@ -124,6 +128,6 @@ def sghmc(
         around, state, size = warm_up(around, move, state, choose, warmup, preconditioner, noisy, watch)
         kept = run(around, move, state, step_sizes(size, draws * thin, "constant", 1.0), draws, watch)
     coarse = 0.25 * size**2 * around.stiffness
-    note = too_wide("SGHMC", size, coarse, 0.5 * size * around.noise / friction)
+    note = too_wide("SGHMC", size, coarse / max(1 - coarse, 1e-300), 0.5 * size * around.noise / friction)
     settings = {"step_size": size, "friction": friction, "batch_size": batch_size, "thin": thin}
     return Draws(target, around.outward(kept), "sghmc", {}, settings, (note,))

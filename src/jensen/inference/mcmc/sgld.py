@@ -10,7 +10,7 @@ from torch import Tensor
 from jensen.errors import ConfigError, FitError
 from jensen.inference.mcmc.draws import Draws
 from jensen.inference.mcmc.options import check_counts
-from jensen.inference.mcmc.stochastic import EXCESS, Surroundings, prepare, too_wide, warm_up
+from jensen.inference.mcmc.stochastic import EXCESS, Surroundings, curved, prepare, too_wide, warm_up
 from jensen.inference.mcmc.watching import OnDraws, Watch
 from jensen.inference.target import Target
 from jensen.seeding import seeded
@@ -164,7 +164,7 @@ def sgld(
     def choose(around: Surroundings) -> float:
         if step_size is not None:
             return step_size
-        return 4 * EXCESS / max(around.stiffness, around.noise, 1e-300)
+        return 4 * EXCESS / max(curved(around), around.noise)
 
     with seeded(seed), Watch("sgld", draws * chains, on_draws, progress) as watch:
         noisy = batch_size is not None
@@ -212,8 +212,8 @@ def run(
             continue
         if not bool(state.isfinite().all()):
             raise FitError(
-                f"a chain has left the numbers within {i + 1} steps of size {size:.3g}: the steps are too large; "
-                "give a smaller step_size, or preconditioner='curvature'"
+                f"a chain has left the numbers within {i + 1} steps of size {size:.3g}: the steps are too large, or "
+                "nothing bounds a parameter; give a smaller step_size, or proper priors"
             )
         while at < draws and places[at] == i:
             kept[:, at] = state[:, :dim]

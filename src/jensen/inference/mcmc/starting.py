@@ -55,7 +55,7 @@ def given_points(target: Target, init: Mapping[str, Any] | Tensor, chains: int) 
         ShapeError: If there are neither one nor as many as chains.
         DataError: If a value isn't finite or lies outside its support.
     """
-    points = target.unconstrain(init) if isinstance(init, Mapping) else init.double()
+    points = target.unconstrain(init) if isinstance(init, Mapping) else _numbers(init)
     if not bool(points.isfinite().all()):
         raise DataError(f"init holds {int((~points.isfinite()).sum())} numbers that are not finite")
     if points.ndim == 1:
@@ -66,6 +66,15 @@ def given_points(target: Target, init: Mapping[str, Any] | Tensor, chains: int) 
             f"is ({target.dim},) or ({chains}, {target.dim}), or a dict with a value of each parameter"
         )
     return points.numpy(force=True).copy()
+
+
+def _numbers(init: Any) -> Tensor:
+    try:
+        return torch.as_tensor(init).double()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"init is a dict with a value of each parameter or a tensor of unconstrained points, got {init!r}"
+        ) from error
 
 
 def check_finite(target: Target, points: Array) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jensen.errors import ConfigError
+from jensen.errors import ConfigError, FitError
 from jensen.inference.mcmc.minibatches import Minibatches
 from jensen.inference.mcmc.options import FEWEST_ROWS, check_real
 from jensen.inference.mcmc.starting import check_finite, find_start, given_points, is_dense
@@ -21,6 +21,8 @@ EXCESS = 0.05
 
 _MEMORY = 0.99
 _SEEN_AT_ONCE = 64
+_FLATTEST = 1e-12
+"""Curvature in the coordinates of the preconditioner below which a density is flat: a spread of a million."""
 
 Gradient = Callable[[Tensor], Tensor]
 """From points (chains, dim) to estimates of the log-density's gradients there."""
@@ -191,6 +193,21 @@ def warm_up(
         around = _measured(around, noisy)
         size = choose(around)
     return around, state, size
+
+
+def curved(around: Surroundings) -> float:
+    """The largest curvature, of which a step size is made.
+
+    Raises:
+        FitError: If there is none: the density is flat, or not finite, where chains are.
+    """
+    if not _FLATTEST < around.stiffness < float("inf"):
+        raise FitError(
+            f"no step size can be chosen: the largest curvature where the chains are is {around.stiffness:.3g}. The "
+            "posterior is probably improper (a flat prior that the data don't bound); give proper priors, or a "
+            "step_size"
+        )
+    return around.stiffness
 
 
 def too_wide(name: str, step: float, coarse: float, noisy: float) -> str:

@@ -94,7 +94,8 @@ def summarise(
     divergences = int(stats["divergent"].sum()) if "divergent" in stats else 0
     against = _objections(target, positions, stats, columns, divergences)
     sentences = against if against else [_praise(columns, divergences, "divergent" in stats)]
-    return Summary(target.names, columns, divergences, not against, (*sentences, *notes))
+    remarks = (f"Note: {remark}." for remark in target.remarks)
+    return Summary(target.names, columns, divergences, not against, (*sentences, *notes, *remarks))
 
 
 def _objections(
