@@ -272,7 +272,7 @@ def test_awkward_data_have_an_answer(estimator: Any, name: str) -> None:
 @pytest.mark.parametrize(
     ("estimator", "x", "error", "words"),
     [
-        (jn.PPCA(4), X, ConfigError, "less than the number of cells"),
+        (jn.PPCA(4), X, ConfigError, "less than that of a datum's cells"),
         (jn.PPCA(2, solver="eig"), X, ConfigError, "eigh"),
         (jn.PPCA(2, solver="eigh"), GAPS, DataError, "solver='em'"),
         (jn.GaussianMixture(200, "em"), X, DataError, "n_samples = 150"),
