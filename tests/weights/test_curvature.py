@@ -98,6 +98,32 @@ def test_full_and_diagonal_equal_dense_gauss_newton(name: str) -> None:
     close(dense(got), wanted.diagonal().diag())
 
 
+class Odd(nn.Module):
+    """Layers that a datum goes through twice, that see two fixed rows, places of a picture, or one place alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = nn.Linear(4, 4)
+        self.fixed = nn.Linear(3, 4)
+        self.places = nn.Conv1d(1, 1, 1)
+        self.single = nn.Conv1d(4, 2, 1)
+        self.register_buffer("rows", torch.arange(6.0).reshape(2, 3) / 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.twice(self.twice(x).tanh()).tanh() + self.fixed(self.rows).sin().sum(0)
+        x = self.places(x[:, None])[:, 0].tanh()
+        return self.single(x[..., None])[..., 0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_the_diagonal_of_layers_whose_rows_are_not_data(count: int) -> None:
+    network, x = made(Odd), normal(count, 4)
+    likelihood, negative_log = LIKELIHOODS["categorical"]
+    wanted = reference(network, x, hessian(negative_log))
+    got = STRUCTURES["diagonal"](problem(network, x, likelihood))
+    close(dense(got), wanted.diagonal().diag())
+
+
 def test_heteroscedastic_information_is_the_expected_hessian() -> None:
     network, x = made(mlp), normal(5, 3)
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from jensen.registry import Registry
-from jensen.weights.curvature.dense import diagonal, full
+from jensen.weights.curvature.dense import full
+from jensen.weights.curvature.diagonal import diagonal
 from jensen.weights.curvature.kronecker import kronecker
 from jensen.weights.curvature.packing import Packing
 from jensen.weights.curvature.precision import Block, Precision

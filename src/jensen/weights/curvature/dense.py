@@ -1,4 +1,4 @@
-"""Dense and diagonal blocks of the curvature, from the gradients of each datum."""
+"""Dense blocks of the curvature, or their diagonals, from the gradients of each datum."""
 
 from collections.abc import Sequence
 from math import prod
@@ -56,7 +56,7 @@ def squared_rows(
     ]
 
 
-def _vectors(problem: CurvatureProblem, *, one: bool) -> list[Packing]:
+def vectors(problem: CurvatureProblem, *, one: bool) -> list[Packing]:
     """All weights as one vector, or each as its own; with the entries that masks leave."""
     groups = [list(problem.weights)] if one else [[name] for name in problem.weights]
     found: list[Packing] = []
@@ -78,19 +78,13 @@ def _vectors(problem: CurvatureProblem, *, one: bool) -> list[Packing]:
     return found
 
 
-def diagonal(problem: CurvatureProblem) -> Precision:
-    """The diagonal of the curvature, one block a tensor."""
-    packings = _vectors(problem, one=False)
-    return Precision(squared_rows(problem, packings, problem.weights, diagonal=True))
-
-
 def full(problem: CurvatureProblem) -> Precision:
     """The whole curvature, one dense block.
 
     Raises:
         ConfigError: If the matrix would take more than two gigabytes.
     """
-    packings = _vectors(problem, one=True)
+    packings = vectors(problem, one=True)
     size = sum(prod(packing.shape) for packing in packings)
     if 8 * size**2 > FULL_BYTES:
         raise ConfigError(

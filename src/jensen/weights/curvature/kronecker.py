@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from jensen.errors import ConfigError
 from jensen.linalg import Factor, Kronecker
 from jensen.weights.curvature.dense import squared_rows
-from jensen.weights.curvature.layers import Use, Watch
+from jensen.weights.curvature.layers import Use, Watch, leaves
 from jensen.weights.curvature.packing import Packing
 from jensen.weights.curvature.precision import Block, Precision
 from jensen.weights.curvature.problem import CurvatureProblem
@@ -74,13 +74,9 @@ def kronecker(problem: CurvatureProblem) -> Precision:
     return Precision(sorted(blocks, key=lambda block: order[block.packing.names[0]]))
 
 
-def _leaves(weights: Values) -> Values:
-    return {name: value.detach().requires_grad_() for name, value in weights.items()}
-
-
 def _plan(problem: CurvatureProblem) -> tuple[list[Layer], bool]:
     """Layers that a Kronecker product stands for, and whether there is only the one that gives the outputs."""
-    with torch.enable_grad(), Watch(_leaves(problem.weights)) as seen:
+    with torch.enable_grad(), Watch(leaves(problem.weights)) as seen:
         outputs = problem.network.single(seen.weights, problem.x[:2])
     layers = list(dict.fromkeys((use.weight, use.bias) for use in seen.uses))
     kinds = {
@@ -125,7 +121,7 @@ def _add_last(problem: CurvatureProblem, x: Tensor, y: Tensor, sums: _Sums) -> N
 
 
 def _add(problem: CurvatureProblem, x: Tensor, y: Tensor, sums: dict[Layer, _Sums]) -> None:
-    with torch.enable_grad(), Watch(_leaves(problem.weights)) as seen:
+    with torch.enable_grad(), Watch(leaves(problem.weights)) as seen:
         outputs = problem.network.single(seen.weights, x)
     uses = [use for use in seen.uses if (use.weight, use.bias) in sums]
     with torch.no_grad():

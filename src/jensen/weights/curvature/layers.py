@@ -11,6 +11,11 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 
+def leaves(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same numbers as tensors of which gradients are taken."""
+    return {name: value.detach().requires_grad_() for name, value in weights.items()}
+
+
 @dataclass(frozen=True)
 class Use:
     """One call of a layer: its weights, its output, and the rows that its matrix was multiplied with.
