@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jensen.data import Stored, from_array, load, split, stored, write
 from jensen.errors import ConfigError, DataError, RunError
@@ -56,6 +57,23 @@ def test_what_breaks_it_is_told_and_lets_the_folder_go(tmp_path: Path) -> None:
     assert isinstance(told.endings[0], OverflowError)
     assert snapshot(tmp_path).state == "failed"
     assert fit(DATASET, "ppca", folder=tmp_path, resume=True).history[-1]["status"] == "finished"
+
+
+@pytest.mark.parametrize("solver", ["em", "gradient"])
+def test_what_breaks_it_leaves_torch_s_generator_alone(solver: str) -> None:
+    """Also while the error holds on to the solver, which would give its state back at some later time."""
+
+    class Breaker(Silent):
+        def step(self, data: int) -> None:
+            raise OverflowError("enough")
+
+    torch.manual_seed(0)
+    wanted = torch.rand(1)
+    torch.manual_seed(0)
+    with pytest.raises(OverflowError) as caught:
+        fit(DATASET, "ppca", {"solver": solver}, watcher=Breaker())
+    assert torch.equal(torch.rand(1), wanted)
+    assert caught.value is not None
 
 
 def test_a_folder_is_fitted_by_one_only(tmp_path: Path) -> None:

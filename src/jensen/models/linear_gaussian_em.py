@@ -108,21 +108,26 @@ def maximise(
     return joint[:, :-1].contiguous(), joint[:, -1].contiguous(), noise
 
 
-def start(model: LinearGaussian, spread: Columns) -> None:
-    """Random W, the columns' means, and half of their variance as noise; draws from torch's generator."""
+def start(model: LinearGaussian, spread: Columns, generator: torch.Generator | None = None) -> None:
+    """Random W, the columns' means, and half of their variance as noise; by default from torch's own generator."""
     variance = positive(spread.variance)
     shape = model.factor.shape
     scale = (0.5 * variance / shape[1]).sqrt()
     noise = 0.5 * variance
     model.set(
-        torch.randn(shape, dtype=torch.float64) * scale[:, None],
+        torch.randn(shape, dtype=torch.float64, generator=generator) * scale[:, None],
         spread.mean,
         noise.mean() if model.shared_noise else noise,
     )
 
 
 def em(
-    model: LinearGaussian, rows: Rows, *, iterations: int = 1000, tolerance: float = 1e-8
+    model: LinearGaussian,
+    rows: Rows,
+    *,
+    iterations: int = 1000,
+    tolerance: float = 1e-8,
+    generator: torch.Generator | None = None,
 ) -> Iterator[Iteration]:
     """Fits by EM; the likelihood never decreases.
 
@@ -134,6 +139,7 @@ def em(
         rows: Data; NaN where a cell is missing.
         iterations: At most.
         tolerance: Stops where an iteration adds less than this, in nats a datum and cell.
+        generator: Of the start; None: torch's own.
 
     Yields:
         A record for each iteration.
@@ -147,7 +153,7 @@ def em(
     if len(rows) < 2:
         raise DataError(f"fitting needs at least 2 data, got n_samples = {len(rows)}; add more")
     spread = columns(rows)
-    start(model, spread)
+    start(model, spread, generator)
     smallest = SMALLEST_NOISE * positive(spread.variance)
     reduced = not spread.missing and rows.dim**2 <= COVARIANCE_CELLS
     covariance = scatter(rows, spread.mean) / len(rows) if reduced else None

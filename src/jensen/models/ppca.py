@@ -162,7 +162,12 @@ def eigh(model: LinearGaussian, rows: Rows) -> Iterator[Iteration]:
 
 
 def gradient(
-    model: LinearGaussian, rows: Rows, *, iterations: int = 1000, tolerance: float = 1e-7
+    model: LinearGaussian,
+    rows: Rows,
+    *,
+    iterations: int = 1000,
+    tolerance: float = 1e-7,
+    generator: torch.Generator | None = None,
 ) -> Iterator[Iteration]:
     """Fits by following the gradient of the exact log-likelihood (L-BFGS), also with missing cells.
 
@@ -172,6 +177,7 @@ def gradient(
         iterations: At most.
         tolerance: Stops where no derivative of the mean log-likelihood by W, mu (in units of the data's spread) and
             the logarithm of the noise is larger.
+        generator: Of the start; None: torch's own.
 
     Yields:
         A record for each iteration.
@@ -182,7 +188,7 @@ def gradient(
     if len(rows) < 2:
         raise DataError(f"fitting needs at least 2 data, got n_samples = {len(rows)}; add more")
     spread = columns(rows)
-    start(model, spread)
+    start(model, spread, generator)
     # With one noise for all cells they share a unit, too; else each has its own, and it doesn't matter which.
     each = positive(spread.variance)
     unit = (each.mean().expand_as(each) if model.shared_noise else each).sqrt()

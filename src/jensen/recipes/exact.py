@@ -34,7 +34,6 @@ from jensen.models.progress import Iteration
 from jensen.models.rows import Rows
 from jensen.models.sequences import Sequences
 from jensen.models.stored_array import StoredArray
-from jensen.seeding import seeded
 
 Array = NDArray[Any] | StoredArray
 """Data (n, *event), in memory or on disk."""
@@ -177,13 +176,14 @@ def _linear_solve(model: LinearGaussian, config: Any, x: Array, seed: int) -> It
     solver = config.solver
     if solver == "auto":
         solver = "em" if _gaps(x) else "eigh"
-    with seeded(seed):
-        if solver == "eigh":
-            yield from ppca.eigh(model, rows)
-        elif solver == "em":
-            yield from em(model, rows, iterations=config.epochs, tolerance=config.tolerance)
-        else:
-            yield from ppca.gradient(model, rows, iterations=config.epochs)
+    # Not torch's own, seeded for a block: between iterations that would be everybody's.
+    generator = torch.Generator().manual_seed(seed)
+    if solver == "eigh":
+        yield from ppca.eigh(model, rows)
+    elif solver == "em":
+        yield from em(model, rows, iterations=config.epochs, tolerance=config.tolerance, generator=generator)
+    else:
+        yield from ppca.gradient(model, rows, iterations=config.epochs, generator=generator)
 
 
 def _gaps(x: Array) -> bool:
