@@ -335,6 +335,8 @@ def test_a_parameter_that_is_used_elsewhere_is_used() -> None:
         loop=True,
     )
     target.check(gradient=True)
+    assert target.unused == ()
+    assert target.remarks == []
 
 
 def test_a_parameter_of_finite_volume_may_be_uniform() -> None:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from jensen.linalg import Factor, Kronecker
 from jensen.weights.curvature.dense import squared_rows, vectors
-from jensen.weights.curvature.layers import Watch, leaves
+from jensen.weights.curvature.layers import Watch, leaves, output_gradients
 from jensen.weights.curvature.precision import Block, Precision
 from jensen.weights.curvature.problem import CurvatureProblem
 
@@ -47,7 +47,7 @@ def diagonal(problem: CurvatureProblem) -> Precision:
     return Precision([blocks[packing.names[0]] for packing in packings])
 
 
-def _simple(problem: CurvatureProblem, data: int) -> set[str]:
+def _with_a_row_each(problem: CurvatureProblem, data: int) -> set[str]:
     """Weights that nothing is done with but that a matrix is multiplied, once, with as many rows as there are data."""
     with torch.enable_grad(), Watch(leaves(problem.weights)) as seen:
         problem.network.single(seen.weights, problem.x[:data])
@@ -67,22 +67,17 @@ def _once(problem: CurvatureProblem) -> set[str]:
     if len(problem.x) < 2:
         return set()
     # Rows that don't belong to data stay as many.
-    return _simple(problem, 1) & _simple(problem, 2)
+    return _with_a_row_each(problem, 1) & _with_a_row_each(problem, 2)
 
 
 def _add(problem: CurvatureProblem, x: Tensor, y: Tensor, sums: dict[str, Tensor]) -> None:
     with torch.enable_grad(), Watch(leaves(problem.weights)) as seen:
         outputs = problem.network.single(seen.weights, x)
     uses = [use for use in seen.uses if use.weight in sums or use.bias in sums]
-    squares = [torch.zeros(()) for _ in uses]
-    for column in problem.columns(outputs.detach(), y).unbind(-1):
-        gradients = torch.autograd.grad(
-            outputs, [use.output for use in uses], column, retain_graph=True, materialize_grads=True
-        )
-        squares = [
-            square.to(g.device) + use.flatten(g).double().square()
-            for square, use, g in zip(squares, uses, gradients, strict=True)
-        ]
+    squares: list[Tensor] = []
+    for back in output_gradients(outputs, uses, problem.columns(outputs.detach(), y)):
+        new = [rows.double().square() for _, rows in back]
+        squares = [old + more for old, more in zip(squares, new, strict=True)] if squares else new
     for use, square in zip(uses, squares, strict=True):
         assert use.rows is not None
         if use.weight in sums:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from jensen.errors import ConfigError
 from jensen.linalg import Factor, Kronecker
 from jensen.weights.curvature.dense import squared_rows
-from jensen.weights.curvature.layers import Use, Watch, leaves
+from jensen.weights.curvature.layers import Use, Watch, leaves, output_gradients
 from jensen.weights.curvature.packing import Packing
 from jensen.weights.curvature.precision import Block, Precision
 from jensen.weights.curvature.problem import CurvatureProblem
@@ -127,13 +127,8 @@ def _add(problem: CurvatureProblem, x: Tensor, y: Tensor, sums: dict[Layer, _Sum
     with torch.no_grad():
         for use in uses:
             _add_inputs(use, sums[use.weight, use.bias])
-    columns = problem.columns(outputs.detach(), y)
-    for column in columns.unbind(-1):
-        gradients = torch.autograd.grad(
-            outputs, [use.output for use in uses], column, retain_graph=True, materialize_grads=True
-        )
-        for use, gradient in zip(uses, gradients, strict=True):
-            rows = use.flatten(gradient)
+    for back in output_gradients(outputs, uses, problem.columns(outputs.detach(), y)):
+        for use, rows in back:
             mine = sums[use.weight, use.bias]
             mine.gradients = mine.gradients + _grouped(rows.T @ rows, use.groups).double()
 

@@ -1,6 +1,6 @@
 """Which layers a network's weights go through, watched while it runs, with what goes in and comes out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType, TracebackType
 from typing import Any
@@ -48,6 +48,23 @@ class Use:
             and outputs.data_ptr() == self.returned.data_ptr()
         )
         return same and self.returned._version == 0
+
+
+def output_gradients(
+    outputs: Tensor, uses: Sequence[Use], columns: Tensor
+) -> Iterator[list[tuple[Use, Tensor]]]:
+    """What comes back at the layers' outputs, laid out as (rows, out), one column after the other.
+
+    Args:
+        outputs: Of the network, (n, outputs), with their graph.
+        uses: The layers' calls.
+        columns: What is sent back from the outputs, (n, outputs, columns).
+    """
+    for column in columns.unbind(-1):
+        found = torch.autograd.grad(
+            outputs, [use.output for use in uses], column, retain_graph=True, materialize_grads=True
+        )
+        yield [(use, use.flatten(gradient)) for use, gradient in zip(uses, found, strict=True)]
 
 
 class Watch(TorchFunctionMode):
