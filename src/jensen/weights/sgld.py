@@ -219,7 +219,12 @@ def fit_sgld(problem: Problem, options: SgldOptions) -> MembersPosterior:
     # Slopes of what the network was named for.
     with quiet():
         first = options.step_size or _step_size(chains, start, scale, options, friction)
-        kept, first = _steady(chains, start, scale, first, options, friction)
+        kept, first = _steady(
+            lambda size: _run(chains, start, scale, size, options, friction),
+            lambda kept, size: _refuse_astray(chains, start, kept, size),
+            first,
+            1 if options.step_size else _TRIES,
+        )
     members = unflat(kept.flatten(0, 1), values)
     return MembersPosterior(
         members,
@@ -265,24 +270,19 @@ def _plan(first: float, options: SgldOptions) -> tuple[list[float], list[bool], 
 
 
 def _steady(
-    chains: _Chains,
-    start: Tensor,
-    scale: Tensor,
-    first: float,
-    options: SgldOptions,
-    friction: float | None,
+    run: Callable[[float], Tensor], refuse_astray: Callable[[Tensor, float], None], first: float, tries: int
 ) -> tuple[Float[Tensor, "chains draws p"], float]:
-    """Draws, by smaller steps where chains go astray and no step size was asked for, and the step size."""
-    tries = 1 if options.step_size else _TRIES
-    for attempt in range(1, tries + 1):
+    """Draws, by steps a quarter as large at each further try, until no chain goes astray, and the step size."""
+    for left in reversed(range(tries)):
         try:
-            kept = _run(chains, start, scale, first, options, friction)
-            _refuse_astray(chains, start, kept, first)
-            return kept, first
+            kept = run(first)
+            refuse_astray(kept, first)
         except FitError:
-            if attempt == tries:
+            if not left:
                 raise
             first /= 4
+        else:
+            return kept, first
     raise AssertionError("the last try returns or raises")
 
 
