@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import jensen as jn
-from jensen.diagnostics import ess_bulk
+from jensen.diagnostics import ess_bulk, mcse_mean
 from jensen.inference import Target, real
 
 WIDTH = 0.5
@@ -68,12 +68,12 @@ plt.show()
 # the length of each path by itself, is what to begin with. In the banana's arms the ridge is steep, so that steps are
 # taken small (``acceptance`` nearer to one).
 
-print(found["Metropolis"].summary())
+found["Metropolis"].summary()
 
 # %%
 
 best = mcmc.nuts(target, 500, 16, acceptance=0.95, seed=1)
-print(best.summary())
+best.summary()
 
 # %%
 # The exact moments are known here: E[y] = 1, sd(y) = sqrt(2 + 0.5^2). What is left of the errors is noise, whose size
@@ -81,9 +81,8 @@ print(best.summary())
 
 print(f"{'exact':>10}: mean of y 1.000, sd {np.sqrt(2 + WIDTH**2):.3f}")
 for name, draws in {**found, "NUTS": best}.items():
-    row = draws.summary()
-    mean, sd, error = (float(row.columns[column][1]) for column in ("mean", "sd", "mcse"))
-    print(f"{name:>10}: mean of y {mean:.3f} ± {error:.3f}, sd {sd:.3f}")
+    y = draws["y"]
+    print(f"{name:>10}: mean of y {float(y.mean()):.3f} ± {float(mcse_mean(y)):.3f}, sd {float(y.std()):.3f}")
 
 # %%
 # Effective draws against draws, and the same banana by Langevin steps of different sizes: smaller steps are less biased

@@ -278,19 +278,30 @@ def test_adaptation_finds_the_shape():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "contained"), [("auto", True), ("full-rank", True), ("laplace", True), ("mean-field", False)]
+    ("method", "contained", "simulations"),
+    [
+        ("auto", True, 150),
+        ("full-rank", True, 150),
+        ("low-rank", True, 150),
+        ("mixture", True, 60),
+        ("flow", True, 40),
+        ("laplace", True, 150),
+        ("mean-field", False, 150),
+    ],
 )
-def test_simulation_based_calibration(method: str, contained: bool):
-    """Ranks of the truth among draws are uniform, or pushed to the ends where q is too narrow."""
+def test_simulation_based_calibration(method: str, contained: bool, simulations: int):
+    """Ranks of the truth among draws are uniform, or pushed to both ends where q is too narrow."""
+    options = {"steps": 300} if method == "flow" else {}
     generator = torch.Generator().manual_seed(0)
-    simulations, draws = 150, 99
+    draws = 99
     ranks = torch.empty(simulations, 3)
     for i in range(simulations):
         beta = 2 * torch.randn(3, generator=generator, dtype=torch.float64)
         y = X @ beta + 0.7 * torch.randn(30, generator=generator, dtype=torch.float64)
-        found = fit(regression(X, y), method, starts=1, seed=i, pool=400)
+        found = fit(regression(X, y), method, starts=1, seed=i, pool=400, **options)
         ranks[i] = (found.sample(draws, seed=i)["beta"] < beta).sum(0)
     scaled = (ranks + 0.5) / (draws + 1)
+    assert ((scaled.mean(0) - 0.5) * math.sqrt(12 * simulations)).abs().max() < 4
     # The variance of a uniform, 1/12; that of its estimate is 1/180 a simulation.
     z = (scaled.var(0) - 1 / 12) / math.sqrt(1 / 180 / simulations)
     if contained:

@@ -347,7 +347,7 @@ def test_a_parameter_of_finite_volume_may_be_uniform() -> None:
     assert float(found.evidence) == pytest.approx(math.log(math.sqrt(2 * math.pi) * 2 / 2), abs=0.05)
     assert "doesn't depend on 'u', 'p'" in found.notes[-1]
     draws = mcmc.nuts(target, draws=50, chains=4)
-    assert "doesn't depend on 'u', 'p'" in draws.summary().sentences[-1]
+    assert "doesn't depend on 'u', 'p'" in draws.summary().words[-1]
 
 
 def test_bounds_have_the_shape_of_their_parameter() -> None:

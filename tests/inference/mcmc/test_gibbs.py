@@ -52,7 +52,7 @@ def test_a_conjugate_posterior_is_met_whichever_conditionals_are_known(known: st
     assert agrees((draws["mu"] - POSTERIOR.mean) ** 2, mean_variance)
     assert agrees(draws["precision"], POSTERIOR.shape / POSTERIOR.rate)
     assert agrees(draws["precision"].log(), torch.digamma(POSTERIOR.shape) - POSTERIOR.rate.log())
-    assert known != "both" or draws.summary().trusted
+    assert known != "both" or draws.summary().reliable
 
 
 def test_a_bound_that_depends_on_another_block() -> None:

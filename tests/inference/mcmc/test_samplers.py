@@ -48,7 +48,7 @@ def test_a_simplex_a_share_and_a_scale_of_known_moments() -> None:
     assert agrees(draws["s"], 1.5)
     assert agrees(draws["s"] ** 2, 3.0)
     summary = draws.summary()
-    assert summary.trusted
+    assert summary.reliable
     assert summary.names[0] == "w[0]"
 
 
@@ -165,7 +165,7 @@ def test_an_improper_posterior_is_named() -> None:
     target = Target(lambda p: -0.5 * (p["a"] + p["b"] - 1).square(), {"a": real(), "b": real()})
     with pytest.raises(FitError, match=r"chains drift off.*'[ab]'.*improper"):
         nuts(target, 50, 4, warmup=60)
-    assert not hmc(target, 60, 4, warmup=60).summary().trusted
+    assert not hmc(target, 60, 4, warmup=60).summary().reliable
 
 
 def test_so_is_a_scale_that_nothing_bounds() -> None:
@@ -177,7 +177,7 @@ def test_so_is_a_scale_that_nothing_bounds() -> None:
 def test_blocks_that_drift_off_are_improper() -> None:
     target = Target(lambda p: -0.5 * p["x"].square() - 0 * p["s"], {"x": real(), "s": positive()})
     found = metropolis_within_gibbs(target, 300, 4, warmup=300)
-    assert "drift off along 's'" in found.summary().sentences[0]
+    assert "drift off along 's'" in found.summary().words[0]
 
 
 def test_discrete_parameters_are_drawn_along():

@@ -23,10 +23,10 @@ def judged(positions: torch.Tensor, **stats: torch.Tensor) -> Summary:
 def test_good_draws_are_trusted_and_figures_are_theirs() -> None:
     positions = noise()
     summary = judged(positions, divergent=torch.zeros(4, 500, dtype=torch.bool))
-    assert summary.trusted
+    assert summary.reliable
     assert summary.names == ["x[0]", "x[1]", "s"]
-    assert "Trust means and quantiles" in summary.sentences[0]
-    assert "no transition diverged" in summary.sentences[0]
+    assert "Trust means and quantiles" in summary.words[0]
+    assert "no transition diverged" in summary.words[0]
     s = positions[..., 2].exp().flatten()
     wanted = [s.mean(), s.std(), s.quantile(0.05), s.quantile(0.5), s.quantile(0.95)]
     found = [summary.columns[name][2] for name in ("mean", "sd", "5%", "50%", "95%")]
@@ -41,24 +41,24 @@ def test_chains_at_different_places_are_several_modes() -> None:
     positions = noise()
     positions[2:, :, 0] += 10
     summary = judged(positions)
-    assert not summary.trusted
-    assert "rest in different places ('x[0]'" in summary.sentences[0]
+    assert not summary.reliable
+    assert "rest in different places ('x[0]'" in summary.words[0]
 
 
 def test_chains_on_their_way_are_slow() -> None:
     positions = noise()
     positions[..., 1] += torch.linspace(0, 3, 500)
     summary = judged(positions)
-    assert "Don't trust 'x[1]' yet" in summary.sentences[0]
-    assert "move slowly" in summary.sentences[0]
+    assert "Don't trust 'x[1]' yet" in summary.words[0]
+    assert "move slowly" in summary.words[0]
 
 
 def test_a_stuck_chain_is_named() -> None:
     positions = noise()
     positions[2] = positions[2, :1]
     summary = judged(positions)
-    assert not summary.trusted
-    assert "1 of 4 chains (2, counted from 0) are stuck" in summary.sentences[0]
+    assert not summary.reliable
+    assert "1 of 4 chains (2, counted from 0) are stuck" in summary.words[0]
 
 
 @pytest.mark.parametrize(
@@ -68,27 +68,27 @@ def test_a_stuck_chain_is_named() -> None:
 def test_divergences_are_told(share: float, message: str) -> None:
     divergent = (torch.arange(500) < share * 500).expand(4, -1)
     summary = judged(noise(), divergent=divergent)
-    assert not summary.trusted
-    assert message in summary.sentences[0]
+    assert not summary.reliable
+    assert message in summary.words[0]
     assert summary.divergences == share * 2000
 
 
 def test_chains_that_drift_off_are_improper() -> None:
     positions = noise()
     positions[..., 2] += 400
-    assert "drift off along 's'; the posterior is probably improper" in judged(positions).sentences[0]
+    assert "drift off along 's'; the posterior is probably improper" in judged(positions).words[0]
 
 
 def test_too_few_draws_are_told() -> None:
     assert "Too few draws for quantiles: 's' has 203 effective ones of 240" in " ".join(
-        judged(noise(4, 60)).sentences
+        judged(noise(4, 60)).words
     )
-    assert "Nothing can be said of chains of 3 draws" in judged(noise(4, 3)).sentences[0]
+    assert "Nothing can be said of chains of 3 draws" in judged(noise(4, 3)).words[0]
 
 
 def test_a_slow_energy_is_told() -> None:
     energy = torch.randn(4, 500, generator=torch.Generator().manual_seed(1)).cumsum(1)
-    assert "E-BFMI" in judged(noise(), energy=energy).sentences[0]
+    assert "E-BFMI" in judged(noise(), energy=energy).words[0]
 
 
 def test_a_storm_of_divergences_is_told_by_the_sampler_itself() -> None:
@@ -96,7 +96,7 @@ def test_a_storm_of_divergences_is_told_by_the_sampler_itself() -> None:
     box = Target(lambda p: torch.where(p["x"].abs() < 1, 0 * p["x"], -torch.inf), {"x": real()})
     summary = nuts(box, 50, 4, warmup=20, init={"x": 0.1}, max_depth=4).summary()
     assert summary.divergences > 20
-    assert "Trust nothing" in summary.sentences[0]
+    assert "Trust nothing" in summary.words[0]
 
 
 def test_arviz_sees_the_same_draws() -> None:

@@ -112,8 +112,14 @@ class Draws:
         }
 
     def summary(self) -> Summary:
-        """A table of the parameters and one or two sentences about how far to trust them."""
-        return summarise(self.target, self.positions, self.values, self.stats, self.notes)
+        """Prints a table of the parameters and one or two sentences about how far to trust them.
+
+        Returns:
+            The same as a record.
+        """
+        found = summarise(self.target, self.positions, self.values, self.stats, self.notes)
+        print(found)
+        return found
 
     def to_arviz(self) -> Any:
         """The draws as ArviZ's InferenceData, with ``posterior`` and ``sample_stats``.

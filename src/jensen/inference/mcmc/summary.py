@@ -1,7 +1,7 @@
 """A table of a posterior's draws and what it is worth, in words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,22 +21,22 @@ _STORM = 0.1
 
 @dataclass(frozen=True)
 class Summary:
-    """What ``Draws.summary`` gives; ``print`` shows it.
+    """What ``Draws.summary`` prints.
 
     Attributes:
         names: Of the numbers, such as ``theta[3]``.
         columns: By heading, one figure for each number: ``mean``, ``sd``, ``5%``, ``50%``, ``95%``, ``mcse`` (the
             standard error of the mean), ``ess bulk``, ``ess tail``, ``R-hat``.
         divergences: How many transitions diverged.
-        trusted: Whether nothing speaks against the draws.
-        sentences: How far to trust them, and why.
+        reliable: Whether nothing speaks against the draws.
+        words: How far to trust them, and why.
     """
 
     names: list[str]
-    columns: Mapping[str, Tensor] = field(repr=False)
+    columns: Mapping[str, Tensor]
     divergences: int
-    trusted: bool
-    sentences: tuple[str, ...]
+    reliable: bool
+    words: tuple[str, ...]
 
     def __str__(self) -> str:
         """The table and the sentences."""
@@ -47,7 +47,11 @@ class Summary:
             + "".join(f"{_figure(title, float(column[i])):>10}" for title, column in self.columns.items())
             for i, name in enumerate(self.names)
         ]
-        return "\n".join([head, *rows, "", *self.sentences])
+        return "\n".join([head, *rows, "", *self.words])
+
+    def __repr__(self) -> str:
+        """One line: the table itself was printed."""
+        return f"Summary({len(self.names)} numbers)"
 
 
 def _figure(title: str, value: float) -> str:
