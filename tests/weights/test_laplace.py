@@ -230,6 +230,9 @@ def test_outputs_vary_as_by_dense_jacobians(structure: str) -> None:
         assert [block.packing.names[0] for block in thin] == ["0.weight", "6.weight"]
         # One sees each datum five times, the other is no product.
         assert [block.packing.names[0] for block in rest] == ["1.weight", "4.weight"]
+    if structure == "diagonal":
+        thin, _ = _thin_blocks(posterior.network, posterior.precision, x)
+        assert [block.packing.names[0] for block in thin] == ["0.weight", "0.bias", "6.weight", "6.bias"]
 
 
 def test_no_dense_product_is_formed_for_a_last_layer() -> None:

@@ -1,5 +1,6 @@
 """Outputs of a network that is linear in its weights around the most probable ones: normal, in closed form."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from jensen.linalg import Factor
 from jensen.weights.curvature import Block, Precision
 from jensen.weights.curvature.kronecker import input_rows
-from jensen.weights.curvature.layers import Watch
+from jensen.weights.curvature.layers import Use, Watch
 from jensen.weights.curvature.rows import jacobian
 from jensen.weights.likelihoods import BernoulliLikelihood, CategoricalLikelihood, Likelihood
 from jensen.weights.network import FunctionalNetwork, Values
@@ -85,7 +86,7 @@ def linearised_outputs(
 
     For a last layer with a Kronecker product, J is x-tilde in each row, so that the covariance is a number for each
     eigenvector of the output factor; neither J nor the product is formed. Nor is J for other linear layers that see
-    each datum once.
+    each datum once, where their structure is a product or a diagonal.
 
     Args:
         network: With w* as its weights.
@@ -121,56 +122,92 @@ def _leaves(network: FunctionalNetwork, blocks: Sequence[Block]) -> Values:
     return {name: network.weights[name].detach().requires_grad_() for name in names}
 
 
-def _layer(block: Block) -> frozenset[str]:
-    return frozenset(block.packing.names)
+def _names(use: Use) -> frozenset[str]:
+    return frozenset(filter(None, (use.weight, use.bias)))
+
+
+def _belongs(block: Block, use: Use) -> bool:
+    """Whether the block is a layer's product, or the diagonal of its matrix or of its bias."""
+    names = frozenset(block.packing.names)
+    if len(block.matrix.factors) == 2:
+        return names == _names(use)
+    return block.matrix.factors[0].diagonal and len(names) == 1 and names <= _names(use)
 
 
 def _thin_blocks(
     network: FunctionalNetwork, precision: Precision, x: Tensor
 ) -> tuple[list[Block], list[Block]]:
     """Blocks of linear layers that see each datum once, and the other ones."""
-    candidates = [block for block in precision.blocks if len(block.matrix.factors) == 2]
+    candidates = [
+        block
+        for block in precision.blocks
+        if len(block.matrix.factors) == 2 or block.matrix.factors[0].diagonal
+    ]
     if not candidates:
         return [], list(precision.blocks)
     some = x[:2] if len(x) > 1 else torch.cat([x, x])
     with torch.enable_grad(), Watch(_leaves(network, candidates)) as seen:
         network.single(seen.weights, some)
-    uses = [frozenset(filter(None, (use.weight, use.bias))) for use in seen.uses]
-    plain = {
-        layer
-        for layer, use in zip(uses, seen.uses, strict=True)
-        if uses.count(layer) == 1 and use.counts is None and use.output.ndim == 2 and len(use.output) == 2
-    }
-    thin = [block for block in candidates if _layer(block) in plain and not _layer(block) & seen.others]
-    kept = {id(block) for block in thin}
+    often = Counter(name for use in seen.uses for name in _names(use))
+    plain = [
+        use
+        for use in seen.uses
+        if use.counts is None
+        and use.output.ndim == 2
+        and len(use.output) == 2
+        and not _names(use) & seen.others
+        and all(often[name] == 1 for name in _names(use))
+    ]
+    kept = {id(block) for block in candidates if any(_belongs(block, use) for use in plain)}
+    thin = [block for block in precision.blocks if id(block) in kept]
     return thin, [block for block in precision.blocks if id(block) not in kept]
+
+
+def _spread(block: Block, use: Use) -> Float[Tensor, "n out"]:
+    """The variances that a block alone gives a layer's output, in the basis of its outputs' factor."""
+    if len(block.matrix.factors) == 2:
+        return block.matrix.contracted_inverse(input_rows(use).to(block.units.dtype) * block.units)
+    (name,) = block.packing.names
+    variances = block.unpacked(block.matrix.inverse_diagonal() * block.units)[name]
+    if name == use.bias:
+        return variances.expand(len(use.output), -1)
+    assert use.rows is not None
+    return use.rows().to(variances.dtype).square() @ variances.T
 
 
 def _through_layers(
     network: FunctionalNetwork, blocks: list[Block], x: Tensor, width: int
 ) -> Float[Tensor, "n outputs outputs"]:
-    """The layers' part of J Lambda^-1 J^T, where each output's gradient in a layer's weights is g a^T.
+    r"""The layers' part of J Lambda^-1 J^T, where each output's gradient in a layer's weights is g a^T.
 
     With v of ``contracted_inverse`` at the inputs a and U the eigenvectors of the outputs' factor, a layer gives
-    G U diag(v) U^T G^T for the gradients G of all outputs at its own; the Jacobian in the weights isn't formed.
+    G U diag(v) U^T G^T for the gradients G of all outputs at its own; the Jacobian in the weights isn't formed. Where
+    only a diagonal is known, U is the identity and
+
+    .. math::
+        v_j = \sum_i \operatorname{Var}(W_{ji})\, a_i^2 + \operatorname{Var}(b_j).
     """
     with torch.enable_grad():
         with Watch(_leaves(network, blocks)) as seen:
             outputs = network.single(seen.weights, x)
-        found = {frozenset(filter(None, (use.weight, use.bias))): use for use in seen.uses}
-        uses = [found[_layer(block)] for block in blocks]
+        layers = [(use, [block for block in blocks if _belongs(block, use)]) for use in seen.uses]
+        layers = [(use, own) for use, own in layers if own]
         columns = [
             torch.autograd.grad(
-                outputs[:, c].sum(), [use.output for use in uses], retain_graph=True, materialize_grads=True
+                outputs[:, c].sum(),
+                [use.output for use, _ in layers],
+                retain_graph=True,
+                materialize_grads=True,
             )
             for c in range(width)
         ]
     total = x.new_zeros(len(x), width, width, dtype=torch.float64)
     with torch.no_grad():
-        for place, (block, use) in enumerate(zip(blocks, uses, strict=True)):
-            spread = block.matrix.contracted_inverse(input_rows(use).to(block.units.dtype) * block.units)
+        for place, (use, own) in enumerate(layers):
+            spread = torch.stack([_spread(block, use) for block in own]).sum(0)
             gradients = torch.stack([column[place] for column in columns], 1).to(spread)
-            basis = block.matrix.factors[0].vectors
+            factors = own[0].matrix.factors
+            basis = factors[0].vectors if len(factors) == 2 else None
             white = (gradients if basis is None else gradients @ basis) * spread.sqrt()[:, None]
             gram = white @ white.mT
             total += (gram + gram.mT) / 2
