@@ -5,7 +5,7 @@ import io
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -151,6 +151,40 @@ def pythae_model() -> Any:
 
     config = VAEConfig(input_dim=(PIXELS,), latent_dim=LATENT, reconstruction_loss="bce")
     return VAE(config, encoder=Encoder(), decoder=Decoder())
+
+
+def _same_parameters(model: LatentVariableModel, peer: Any) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """Parameters of jensen's model and of Pythae's that mean the same, and what the latter are multiples by.
+
+    Pythae's network gives log s^2 where jensen's gives log s.
+    """
+    first, _, last = model.posterior.get_submodule("network").layers
+    layers = model.likelihood.get_submodule("network").layers
+    for kind in ("weight", "bias"):
+        ours = getattr(last, kind)
+        yield getattr(first, kind), getattr(peer.encoder.layers[0], kind), 1.0
+        yield ours[:LATENT], getattr(peer.encoder.loc, kind), 1.0
+        yield ours[LATENT:], getattr(peer.encoder.log_variance, kind), 2.0
+        for place in (0, 2):
+            yield getattr(layers[place], kind), getattr(peer.decoder.layers[place], kind), 1.0
+
+
+@torch.no_grad()
+def as_pythae(model: LatentVariableModel) -> Any:
+    """Pythae's model with the weights of jensen's."""
+    peer = pythae_model()
+    for ours, theirs, factor in _same_parameters(model, peer):
+        theirs.copy_(factor * ours)
+    return peer.eval()
+
+
+@torch.no_grad()
+def from_pythae(peer: Any, dataset: Dataset) -> LatentVariableModel:
+    """Jensen's model of such data with the weights of Pythae's."""
+    model, _ = assemble(dataset, {})
+    for ours, theirs, factor in _same_parameters(model, peer):
+        ours.copy_(theirs / factor)
+    return model.eval()
 
 
 def pythae(dataset: Dataset, valid: Dataset | None = None, device: str = "cpu") -> Epoch:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from common import in_turn, keep, product_rate, ratio, timed
-from contenders import HIDDEN, LATENT, PIXELS, assemble, have, images, pythae_model
+from contenders import HIDDEN, LATENT, PIXELS, as_pythae, assemble, have, images
 from jensen import evaluation
 from jensen.models import LatentVariableModel
 from jensen.recipes import RECIPES
@@ -36,22 +36,6 @@ def trained(n: int) -> LatentVariableModel:
     for _ in Training(RECIPES["vae"].objective(model, config), batches, settings).run():
         pass
     return model.eval()
-
-
-@torch.no_grad()
-def as_pythae(model: LatentVariableModel) -> Any:
-    """Pythae's model with the same weights; it works with log s^2 where jensen has log s."""
-    peer = pythae_model()
-    first, _, last = model.posterior.get_submodule("network").layers
-    copies = [(peer.encoder.layers[0], first.weight, first.bias)]
-    copies.append((peer.encoder.loc, last.weight[:LATENT], last.bias[:LATENT]))
-    copies.append((peer.encoder.log_variance, 2 * last.weight[LATENT:], 2 * last.bias[LATENT:]))
-    layers = model.likelihood.get_submodule("network").layers
-    copies += [(peer.decoder.layers[i], layers[i].weight, layers[i].bias) for i in (0, 2)]
-    for module, weight, bias in copies:
-        module.weight.copy_(weight)
-        module.bias.copy_(bias)
-    return peer.eval()
 
 
 def jensen_rate(model: LatentVariableModel, x: Tensor, samples: int) -> Callable[[], float]:

@@ -58,6 +58,7 @@ SCRIPTS = (
     Script("uci_regression.py", quick=("--quick",), data=True),
     Script("mnist_weights.py", quick=None),
     Script("mnist_static.py", quick=None),
+    Script("pythae_recipe.py", quick=None, python="only peers"),
     Script("iwae_table.py", quick=None),
 )
 
