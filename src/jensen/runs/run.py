@@ -19,6 +19,7 @@ from jensen.runs.storage import (
     read_json,
     read_metadata,
     read_tensors,
+    read_text,
     strict_json,
     versions,
     write_bytes,
@@ -315,17 +316,35 @@ def write_metrics(folder: Path, history: list[dict[str, Any]]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Reads the history; a last line that a kill cut short is left out."""
+    """Reads the history as far as it is whole; a last line that a kill cut short is left out."""
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
     records: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf8", errors="replace").splitlines():
+    for line in read_text(path, errors="replace").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
             break
-        if not isinstance(record, dict):
+        if not _is_record(record):
             break
         records.append(cast("dict[str, Any]", record))
     return records
+
+
+def _is_record(record: Any) -> bool:
+    """Whether something has the form of an epoch's record, as far as others rely on it."""
+    if not isinstance(record, dict):
+        return False
+    found = cast("dict[str, Any]", record)
+    whole = all(isinstance(found.get(key), int) for key in ("epoch", "step", "skipped"))
+    valid = found.get("valid", 0)
+    checked = isinstance(valid, dict) and {"elbo", "standard_error"} <= valid.keys()
+    return (
+        whole
+        and isinstance(found.get("seconds"), int | float)
+        and isinstance(found.get("rate"), int | float | None)
+        and isinstance(found.get("status"), str)
+        and isinstance(found.get("train"), dict)
+        and (valid is None or checked)
+    )

@@ -127,9 +127,11 @@ def snapshot(folder: str | Path, *, now: float | None = None) -> Snapshot:
     """
     path = Path(folder)
     config = read_json(path / "config.json")
+    about, options = config.get("about"), config.get("options")
+    if not isinstance(about, dict) or not isinstance(options, dict):
+        raise RunError(f"{path / 'config.json'} is not that of a Run: it has no about or no options; fit again")
     history = read_metrics(path)
     status = read_status(path)
-    options = config.get("options", {})
     state, message = _state(status, history, time.time() if now is None else now)
     last: Mapping[str, Any] = history[-1] if history else {}
     checked = [record for record in history if record.get("valid") is not None]
@@ -142,7 +144,7 @@ def snapshot(folder: str | Path, *, now: float | None = None) -> Snapshot:
     return Snapshot(
         folder=path,
         recipe=str(config.get("recipe")),
-        data=str(config.get("about", {}).get("data", "unknown data")),
+        data=str(about.get("data", "unknown data")),
         state=state,
         message=message,
         epoch=epoch,
