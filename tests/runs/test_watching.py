@@ -208,7 +208,8 @@ def test_damaged_or_missing_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"status": "x"}, {"status": []}, {"heartbeat": None}, {"data": "x"}, {"message": 1}, {"rate": "x"}]
+    "wrong",
+    [{"status": "x"}, {"status": []}, {"heartbeat": None}, {"data": "x"}, {"message": 1}, {"rate": "x"}],
 )
 def test_a_status_of_another_form_is_none(folder: Path, wrong: dict[str, object]) -> None:
     path = folder / "status.json"

@@ -129,7 +129,9 @@ def snapshot(folder: str | Path, *, now: float | None = None) -> Snapshot:
     config = read_json(path / "config.json")
     about, options = config.get("about"), config.get("options")
     if not isinstance(about, dict) or not isinstance(options, dict):
-        raise RunError(f"{path / 'config.json'} is not that of a Run: it has no about or no options; fit again")
+        raise RunError(
+            f"{path / 'config.json'} is not that of a Run: it has no about or no options; fit again"
+        )
     history = read_metrics(path)
     status = read_status(path)
     state, message = _state(status, history, time.time() if now is None else now)
