@@ -91,3 +91,15 @@ def test_a_noise_scale_of_numpy_is_kept_on_disk() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "0.5\n", done.stderr
+
+
+def test_what_is_no_path_is_refused() -> None:
+    code = (
+        "import numpy, jensen as jn; from jensen.errors import DataError\n"
+        "for wrong in (None, numpy.ones((4, 2)), ''):\n"
+        "    try: jn.data.load(wrong)\n"
+        "    except DataError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for line, got in zip(done.stdout.splitlines(), ("NoneType", "ndarray", "''"), strict=True):
+        assert f"a known name or a path is wanted, got {got}. Make a data set of an array by" in line

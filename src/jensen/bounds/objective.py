@@ -33,8 +33,8 @@ class VariationalObjective(nn.Module):
         warm_up: Epochs over which the weight of the KL grows from 0 to beta; likewise while it lasts.
 
     Raises:
-        BoundError: If one of the last three is negative; for free bits with the score-function gradient; for any weighing of the KL, or another bound
-            than ``iwae``, with the doubly reparameterised one.
+        BoundError: If one of the last three is negative; for free bits with the score-function gradient; for any
+            weighing of the KL, or another bound than ``iwae``, with the doubly reparameterised one.
     """
 
     def __init__(

@@ -62,8 +62,8 @@ class FullNormal(Conditional):
         latent_dim = round(((9 + 8 * n) ** 0.5 - 3) / 2)
         if latent_dim * (latent_dim + 3) != 2 * n:
             raise ShapeError(
-                f"FullNormal needs d (d + 3) / 2 numbers from its network for d latents of each datum, 2, 5, 9, 14, ..., "
-                f"got {n}; give the network the out_shape FullNormal.parameter_shape(latent_dim)"
+                f"FullNormal needs d (d + 3) / 2 numbers (2, 5, 9, ...) from its network for d latents of a datum, got "
+                f"{n}; give the network the out_shape FullNormal.parameter_shape(latent_dim)"
             )
         loc, log_diagonal, below = parameters.tensor_split((latent_dim, 2 * latent_dim), -1)
         rows, columns = torch.tril_indices(latent_dim, latent_dim, -1, device=parameters.device)
