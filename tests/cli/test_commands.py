@@ -1,4 +1,5 @@
 import json
+import signal
 from math import log
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import jensen as jn
 from cli.calling import Call
 from jensen.cli import actions
+from jensen.cli.progress import FitBar
 from jensen.data import KNOWN, load
 from jensen.recipes import RECIPES
 from jensen.runs import Run
@@ -289,3 +291,16 @@ def test_evaluate_with_the_gap(call: Call, digits_folder: Path, few: Path) -> No
     assert "gap_n" not in call("evaluate", digits_folder, few, "--json").json
     assert "--gap-data" in call("evaluate", digits_folder, few, "--gap-data", 0).err
     (digits_folder / "evaluations.json").unlink()
+
+
+def test_an_interrupt_between_epochs_tells_the_last_bound(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The epoch that is then begun has no step, so no numbers.
+    monkeypatch.setattr(FitBar, "epoch", lambda self, epoch: signal.raise_signal(signal.SIGINT))
+    done = call(
+        "fit", "digits:valid", "--model", "vae", "--out", tmp_path / "run", "--epochs", 9, "--json"
+    ).json
+    assert done["status"] == "interrupted"
+    assert done["epochs"] == 1
+    assert np.isfinite(done["elbo"])

@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from jensen.runs.storage import (
     write_tensors,
 )
 from jensen.seeding import seeded
+from jensen.training import Status
 from jensen.training import resolve as resolve_device
 
 FORMAT = 2
@@ -63,6 +65,20 @@ class Run:
     def device(self) -> torch.device:
         """Where the model's weights are."""
         return next(self.model.parameters()).device
+
+    @property
+    def constant(self) -> str | None:
+        """What a user should know of cells that are the same in all training data; None where there are none."""
+        names: list[str] = self.about.get("constant") or []
+        if not names:
+            return None
+        cells = prod(self.schema.event_shape)
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        return (
+            f"{len(names)} of {cells} columns {'is' if len(names) == 1 else 'are'} the same in all training data, "
+            f"{shown}: there is nothing to learn, and a normal density of them only says how small its scale became; "
+            "leave them out"
+        )
 
     @property
     def likelihood(self) -> str:
@@ -344,7 +360,8 @@ def _is_record(record: Any) -> bool:
         whole
         and isinstance(found.get("seconds"), int | float)
         and isinstance(found.get("rate"), int | float | None)
-        and isinstance(found.get("status"), str)
+        and found.get("status") in get_args(Status)
         and isinstance(found.get("train"), dict)
+        and isinstance(found.get("best"), bool)
         and (valid is None or checked)
     )
