@@ -106,7 +106,7 @@ def test_constant_columns(fit, call: Call, tmp_path: Path) -> None:
     assert done.json["skipped_steps"] == 0
     wanted = "1 of 4 columns is the same in all training data, column 1: there is nothing to learn"
     assert done.json["note"].startswith(wanted)
-    assert done.json["note"].endswith("leave them out")
+    assert done.json["note"].endswith("leave such columns out")
     assert wanted in " ".join(done.err.split())
     call("report", tmp_path / "run")
     assert wanted in (tmp_path / "run/report.html").read_text(encoding="utf8")

@@ -13,6 +13,7 @@ from jensen.cli.progress import FitBar
 from jensen.data import KNOWN, load
 from jensen.recipes import RECIPES
 from jensen.runs import Run
+from jensen.training import Epoch
 
 FAST = ("--set", "hidden=8", "--set", "latent_dim=3", "--epochs", 1)
 DENSITY_KEYS = {
@@ -297,10 +298,23 @@ def test_an_interrupt_between_epochs_tells_the_last_bound(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The epoch that is then begun has no step, so no numbers.
-    monkeypatch.setattr(FitBar, "epoch", lambda self, epoch: signal.raise_signal(signal.SIGINT))
+    def interrupt(bar: FitBar, epoch: Epoch) -> None:
+        if epoch.status == "running":
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(FitBar, "epoch", interrupt)
     done = call(
         "fit", "digits:valid", "--model", "vae", "--out", tmp_path / "run", "--epochs", 9, "--json"
     ).json
     assert done["status"] == "interrupted"
     assert done["epochs"] == 1
     assert np.isfinite(done["elbo"])
+
+
+def test_an_interrupted_command_says_so(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(actions, "sample", interrupted)
+    done = call("sample", "run", "--out", "x.npy")
+    assert (done.code, done.out, done.err) == (1, "", "jensen: interrupted\n")

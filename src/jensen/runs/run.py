@@ -76,8 +76,8 @@ class Run:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         return (
             f"{len(names)} of {cells} columns {'is' if len(names) == 1 else 'are'} the same in all training data, "
-            f"{shown}: there is nothing to learn, and a normal density of them only says how small its scale became; "
-            "leave them out"
+            f"{shown}: there is nothing to learn, and a normal density there only says how small its scale became; "
+            "leave such columns out"
         )
 
     @property
