@@ -254,6 +254,11 @@ def test_other_folders(tmp_path: Path) -> None:
         (lambda c: c["options"].update(likelihood="x"), r"config\.json is not that of a Run .*unknown like"),
         (lambda c: c.pop("schema"), r"config\.json is not that of a Run .*schema"),
         (lambda c: c["schema"].update(event_shape=[8, "x"]), r"config\.json is not that of a Run"),
+        (lambda c: c["schema"].update(event_shape=[-8, 8]), "its schema describes no data"),
+        (lambda c: c["schema"].update(event_shape=[]), "its schema describes no data"),
+        (lambda c: c["schema"].update(columns=["a"]), "its schema describes no data"),
+        (lambda c: c["schema"].update(columns="ab"), "its schema describes no data"),
+        (lambda c: c["schema"].update(kind="colour"), "its schema describes no data"),
         (lambda c: c.update(about=3), r"config\.json is not that of a Run"),
         (lambda c: c["options"].update(latent_dim=4), r"weights\.safetensors doesn't fit config\.json: size"),
         (lambda c: c["options"].update(hidden=[24, 24]), r"weights\.safetensors doesn't fit config\.json"),
@@ -264,6 +269,12 @@ def test_a_config_that_is_not_this_runs(copied_run: Path, change, message: str) 
     change(content)
     write_json(copied_run / "config.json", content)
     with pytest.raises(RunError, match=message):
+        Run.load(copied_run)
+
+
+def test_evaluations_of_another_form(copied_run: Path) -> None:
+    write_json(copied_run / "evaluations.json", {"evaluations": [{"nll": 1.0}, 3]})
+    with pytest.raises(RunError, match=r"evaluations\.json is damaged: it should hold a list of evaluations"):
         Run.load(copied_run)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jensen.data import Dataset, Schema, binarise, check_matches
+from jensen.data import Dataset, Kind, Schema, binarise, check_matches
 from jensen.errors import DataError, JensenError, RunError
 from jensen.recipes import RECIPES
 from jensen.runs.storage import (
@@ -199,11 +199,7 @@ class Run:
         content = read_json(path / "config.json")
         try:
             check_layout(path, content)
-            shape = content["schema"]
-            columns = shape["columns"]
-            schema = Schema(
-                tuple(shape["event_shape"]), shape["kind"], None if columns is None else tuple(columns)
-            )
+            schema = _schema(content["schema"])
             recipe = RECIPES[content["recipe"]]
             config = recipe.config(content["options"])
             own = getattr(config, "network", "") == "own"
@@ -281,12 +277,30 @@ def check_layout(folder: Path, content: Mapping[str, Any]) -> None:
     )
 
 
+def _schema(content: Mapping[str, Any]) -> Schema:
+    """A schema from config.json.
+
+    Raises:
+        ValueError: If it is none; with KeyError and TypeError where parts are missing or of other types.
+    """
+    shape, kind, columns = tuple(content["event_shape"]), content["kind"], content["columns"]
+    sides = bool(shape) and all(isinstance(side, int) and side > 0 for side in shape)
+    named = columns is None or (
+        isinstance(columns, list)
+        and all(isinstance(name, str) for name in columns)
+        and (len(columns),) == shape
+    )
+    if not sides or not named or kind not in get_args(Kind):
+        raise ValueError("its schema describes no data")
+    return Schema(shape, kind, None if columns is None else tuple(columns))
+
+
 def _read_evaluations(folder: Path) -> list[dict[str, Any]]:
     path = folder / "evaluations.json"
     if not path.exists():
         return []
     records = read_json(path).get("evaluations")
-    if not isinstance(records, list):
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise RunError(f"{path} is damaged: it should hold a list of evaluations; remove or restore the file")
     return cast("list[dict[str, Any]]", records)
 
