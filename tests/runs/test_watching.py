@@ -218,6 +218,15 @@ def test_a_status_of_another_form_is_none(folder: Path, wrong: dict[str, object]
     assert snapshot(folder).state == "finished"
 
 
+def test_an_epoch_without_a_step_has_no_numbers(folder: Path) -> None:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf8").splitlines()
+    empty = json.loads(lines[-1]) | {"status": "interrupted", "train": {}, "valid": None, "rate": 0.0}
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(empty)]) + "\n", encoding="utf8")
+    last = json.loads(lines[-1])
+    found = snapshot(folder)
+    assert (found.elbo, found.rate) == (last["train"]["elbo"], last["rate"])
+
+
 @pytest.mark.parametrize("wrong", [{"about": None}, {"about": [1]}, {"options": "x"}])
 def test_a_config_of_another_form(folder: Path, wrong: dict[str, object]) -> None:
     path = folder / "config.json"
