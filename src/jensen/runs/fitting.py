@@ -143,8 +143,8 @@ def fit(
     with seeded(seed):
         model = chosen.assemble(config, dataset.schema, _sample(dataset))
     about = _about(dataset, valid, seed, engine) | {"valid": given}
-    if config.likelihood == "normal":
-        about["constant"] = _constant(dataset)
+    if config.likelihood == "normal" and (constant := _constant(dataset)):
+        about["constant"] = constant
     run = Run(recipe, config, dataset.schema, model, about=about)
     _agree(run, engine)
     run.examples = _examples(dataset if valid is None else valid, seed)
