@@ -56,6 +56,32 @@ def test_a_network_and_scales_of_another_type_are_refused() -> None:
         assert text in line
 
 
+def test_parameters_of_another_type_are_refused() -> None:
+    code = (
+        "import numpy as np, jensen as jn; from jensen.errors import ConfigError\n"
+        "x = np.random.default_rng(0).normal(size=(9, 2)); fitted = jn.VAE(1, epochs=1).fit(x)\n"
+        "calls = [lambda: jn.VAE(options=[('hidden', 3)]).fit(x), lambda: jn.VAE(options='hidden=3').fit(x),"
+        "lambda: jn.VAE(validation_fraction='0.1').fit(x), lambda: jn.VAE(validation_fraction=None).fit(x),"
+        "lambda: fitted.sample(2.5), lambda: jn.PPCA(1).fit(x).sample('3'),"
+        "lambda: fitted.set_params(evidence_samples=2.5).score(x)]\n"
+        "for call in calls:\n"
+        "    try: call()\n"
+        "    except ConfigError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    wanted = [
+        "got [('hidden', 3)]",
+        "options is a dict from names to values",
+        "validation_fraction is a number, as in 0.1; got '0.1'",
+        "got None",
+        "n_samples is a whole number of at least 1, got 2.5",
+        "got '3'",
+        "a whole number; got samples=2.5",
+    ]
+    for line, text in zip(done.stdout.splitlines(), wanted, strict=True):
+        assert text in line
+
+
 def test_a_noise_scale_of_numpy_is_kept_on_disk() -> None:
     code = (
         "import numpy, tempfile, torch, jensen.weights as w; x = torch.randn(9, 2); net = torch.nn.Linear(2, 1)\n"
@@ -65,3 +91,15 @@ def test_a_noise_scale_of_numpy_is_kept_on_disk() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "0.5\n", done.stderr
+
+
+def test_what_is_no_path_is_refused() -> None:
+    code = (
+        "import numpy, jensen as jn; from jensen.errors import DataError\n"
+        "for wrong in (None, numpy.ones((4, 2)), ''):\n"
+        "    try: jn.data.load(wrong)\n"
+        "    except DataError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for line, got in zip(done.stdout.splitlines(), ("NoneType", "ndarray", "''"), strict=True):
+        assert f"a known name or a path is wanted, got {got}. Make a data set of an array by" in line

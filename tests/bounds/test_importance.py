@@ -143,6 +143,35 @@ def normals(bed) -> tuple[Normal, Normal]:
     return Normal(q.loc[0, 0], q.scale_tril[0, 0, 0]), Normal(p.loc[0, 0], p.scale_tril[0, 0, 0])
 
 
+@pytest.mark.parametrize("spread", [0.1, 30.0, 1e4])
+@pytest.mark.parametrize("alpha", [0.95, 1 - 1e-4, 1 - 1e-8, 1 + 1e-8, 1 + 1e-4, 1.05])
+def test_renyi_near_the_elbo_keeps_its_digits(alpha: float, spread: float) -> None:
+    with seeded(0):
+        log_ratio = spread * torch.randn(50, 3) - 90
+    exact = torch.logsumexp((1 - alpha) * (log_ratio.double() - log_ratio.double().mean(0)), 0) - log(50)
+    exact = exact / (1 - alpha) + log_ratio.double().mean(0)
+    if abs(1 - alpha) < 1e-6:
+        # To second order, which is all that is left, while even float64 loses digits.
+        exact = log_ratio.double().mean(0) + (1 - alpha) / 2 * log_ratio.double().var(0, correction=0)
+    torch.testing.assert_close(renyi(Terms(log_ratio), alpha).double(), exact, rtol=1e-5, atol=1e-3)
+    # The gradient is the average of normalised powers: it sums to one.
+    (gradient,) = torch.autograd.grad(renyi(Terms(log_ratio.requires_grad_()), alpha).sum(), log_ratio)
+    torch.testing.assert_close(gradient.sum(0), torch.ones(3), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.99, 1.01, 2.0])
+def test_renyi_of_weights_that_are_zero(alpha: float) -> None:
+    log_ratio = torch.tensor([[-1.0, -torch.inf], [-torch.inf, -torch.inf]])
+    wanted = -1 - log(2) / (1 - alpha) if alpha < 1 else -torch.inf
+    torch.testing.assert_close(renyi(Terms(log_ratio), alpha), torch.tensor([wanted, -torch.inf]))
+
+
+def test_orders_that_are_no_numbers() -> None:
+    for bound in (renyi, cubo_estimate):
+        with pytest.raises(BoundError, match="order"):
+            bound(Terms(torch.zeros(2, 1)), float("nan"))
+
+
 def normal_renyi(first: Normal, second: Normal, alpha: float) -> Tensor:
     """The Rényi divergence of two normals, log E_second[(first/second)^alpha] / (alpha - 1)."""
     variance = (1 - alpha) * first.variance + alpha * second.variance

@@ -116,3 +116,11 @@ def test_the_doubly_reparameterised_gradient_takes_no_weighing(weighing: dict[st
 def test_the_doubly_reparameterised_gradient_is_refused_for_another_bound() -> None:
     with pytest.raises(BoundError, match="that of the IWAE bound; use bound=iwae"):
         VariationalObjective(linear_gaussian().model, elbo, doubly_reparameterised, 4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"beta": -1.0}, {"free_bits": -0.5}, {"warm_up": -1.0}, {"beta": float("nan")}]
+)
+def test_weighing_by_less_than_nothing(wrong: dict[str, float]) -> None:
+    with pytest.raises(BoundError, match="numbers of at least 0; got beta="):
+        VariationalObjective(linear_gaussian().model, **wrong)

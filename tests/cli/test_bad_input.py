@@ -102,9 +102,29 @@ def test_one_row(fit, call: Call, real_run: Path, tmp_path: Path) -> None:
 def test_constant_columns(fit, call: Call, tmp_path: Path) -> None:
     x = REAL.copy()
     x[:, 1] = 2.5
-    assert fit(x, "--json").json["skipped_steps"] == 0
+    done = fit(x, "--json")
+    assert done.json["skipped_steps"] == 0
+    wanted = "1 of 4 columns is the same in all training data, column 1: there is nothing to learn"
+    assert done.json["note"].startswith(wanted)
+    assert done.json["note"].endswith("leave such columns out")
+    assert wanted in " ".join(done.err.split())
+    call("report", tmp_path / "run")
+    assert wanted in (tmp_path / "run/report.html").read_text(encoding="utf8")
     numbers = call("evaluate", tmp_path / "run", tmp_path / "x.npy", "--samples", 5, "--json").json
     assert np.isfinite(numbers["nll"])
+
+
+def test_data_far_from_those_of_the_fit(call: Call, real_run: Path, tmp_path: Path) -> None:
+    x = REAL.copy()
+    x[3, 0] = 1e30
+    np.save(tmp_path / "far.npy", x)
+    record = call("evaluate", real_run, tmp_path / "far.npy", "--samples", 5, "--json").json
+    assert record["nll"] is None
+    assert "log p(x) of some data is no finite number" in record["note"]
+    assert "'jensen score' says of which" in record["note"]
+    # A report draws from numbers that are there.
+    call("report", real_run)
+    assert "Nobody had evaluated this Run" in (real_run / "report.html").read_text(encoding="utf8")
 
 
 def test_a_table_with_text(fit, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import signal
 from math import log
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 import jensen as jn
 from cli.calling import Call
 from jensen.cli import actions
+from jensen.cli.progress import FitBar
 from jensen.data import KNOWN, load
 from jensen.recipes import RECIPES
 from jensen.runs import Run
+from jensen.training import Epoch
 
 FAST = ("--set", "hidden=8", "--set", "latent_dim=3", "--epochs", 1)
 DENSITY_KEYS = {
@@ -289,3 +292,29 @@ def test_evaluate_with_the_gap(call: Call, digits_folder: Path, few: Path) -> No
     assert "gap_n" not in call("evaluate", digits_folder, few, "--json").json
     assert "--gap-data" in call("evaluate", digits_folder, few, "--gap-data", 0).err
     (digits_folder / "evaluations.json").unlink()
+
+
+def test_an_interrupt_between_epochs_tells_the_last_bound(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The epoch that is then begun has no step, so no numbers.
+    def interrupt(bar: FitBar, epoch: Epoch) -> None:
+        if epoch.status == "running":
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(FitBar, "epoch", interrupt)
+    done = call(
+        "fit", "digits:valid", "--model", "vae", "--out", tmp_path / "run", "--epochs", 9, "--json"
+    ).json
+    assert done["status"] == "interrupted"
+    assert done["epochs"] == 1
+    assert np.isfinite(done["elbo"])
+
+
+def test_an_interrupted_command_says_so(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(actions, "sample", interrupted)
+    done = call("sample", "run", "--out", "x.npy")
+    assert (done.code, done.out, done.err) == (1, "", "jensen: interrupted\n")

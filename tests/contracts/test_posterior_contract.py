@@ -1,6 +1,7 @@
 """What every posterior owes, whichever it is; a new entry of the registry needs a case here and nothing else."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -114,6 +115,13 @@ def test_shapes(entry: str, latent_dim: int, batch: tuple[int, ...]) -> None:
 def test_no_context_is_refused(entry: str) -> None:
     with pytest.raises(ShapeError, match="needs a context, got None"):
         passing(entry, 3)(None)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("normal", (3, 2)), ("normal", (2,)), ("full-normal", (4,))])
+def test_a_network_of_another_shape_is_refused(name: str, shape: tuple[int, ...]) -> None:
+    posterior = POSTERIORS[name](torch.nn.Unflatten(-1, shape))
+    with pytest.raises(ShapeError, match=r"from its network for .*give the network th"):
+        posterior(torch.zeros(1, math.prod(shape)))
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])

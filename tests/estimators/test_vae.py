@@ -294,3 +294,23 @@ def test_the_embedding_has_names_and_can_be_a_data_frame(fitted: jn.VAE) -> None
     framed = clone(fitted).set_output(transform="polars").fit(IRIS).transform(IRIS[:3])
     assert framed.columns == ["vae0", "vae1"]
     assert framed.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("ppca", "ppca is no autoencoder, so VAE can't fit it; give one of vae, beta-vae, iwae, linear-vae"),
+        ("bayes-classifier", "bayes-classifier is no autoencoder"),
+        ("vea", "unknown model 'vea'; did you mean 'vae'"),
+    ],
+)
+def test_recipes_that_are_no_autoencoders(recipe: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small(recipe=recipe).fit(IRIS)
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_numbers_of_draws_that_are_none(fitted: jn.VAE, n: int) -> None:
+    for estimator in (fitted, jn.PPCA(1).fit(IRIS)):
+        with pytest.raises(ConfigError, match=f"n_samples is a whole number of at least 1, got {n}"):
+            estimator.sample(n)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from jensen.errors import ShapeError
 from jensen.nets import MLP, Residual, ResidualMLP
 
 
@@ -64,3 +65,12 @@ def test_residual_blocks_that_change_nothing_leave_the_ends() -> None:
             block.change[-1].bias.zero_()
     x = torch.randn(5, 6)
     torch.testing.assert_close(network(x), last(act(first(x))))
+
+
+@pytest.mark.parametrize("network", [MLP((2, 3), (4,)), ResidualMLP((2, 3), (4,))])
+@pytest.mark.parametrize("shape", [(5, 2, 4), (5,), (5, 3, 3, 2, 2)])
+def test_inputs_of_another_shape_are_refused(network: nn.Module, shape: tuple[int, ...]) -> None:
+    with pytest.raises(
+        ShapeError, match=r"takes inputs of shape \(\.\.\., 2, 3\), got \(5,.*give data, latents"
+    ):
+        network(torch.zeros(shape))

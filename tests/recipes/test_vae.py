@@ -203,7 +203,7 @@ def test_all_columns_constant() -> None:
     assert isfinite(numbers["nll"])
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1.0, 1e6])
 def test_units_of_the_data_do_not_matter(scale: float) -> None:
     # Powers of ten are rounded in float32, and the difference grows in the steps of training.
     one, other = made("real", shape=(3,)), made("real", shape=(3,)).x * np.float32(scale)

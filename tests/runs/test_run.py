@@ -13,7 +13,7 @@ from conftest import KINDS, made
 from jensen.data import Schema, from_array
 from jensen.errors import RunError, ShapeError, SupportError
 from jensen.evaluation import evidence
-from jensen.runs import Run, fit
+from jensen.runs import Run, fit, snapshot
 from jensen.runs.run import read_metrics
 from jensen.runs.storage import read_json, read_tensors, write_json, write_tensors
 from jensen.seeding import seeded
@@ -175,7 +175,38 @@ def test_metrics_are_read_as_far_as_they_are_whole(copied_run: Path, damage) -> 
     whole = read_metrics(copied_run)
     path.write_bytes(damage(path.read_bytes()))
     found = Run.load(copied_run).history
-    assert found == whole[: len(found)] or found == [{}]
+    assert found == whole[: len(found)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epoch": "x"},
+        {"step": None},
+        {"status": 3},
+        {"seconds": []},
+        {"rate": {}},
+        {"skipped": None},
+        {"train": None},
+        {"valid": {}},
+        {"valid": "x"},
+    ],
+    ids=str,
+)
+def test_metrics_of_another_form_end_the_history(copied_run: Path, wrong: dict[str, object]) -> None:
+    path = copied_run / "metrics.jsonl"
+    first, second = (json.loads(line) for line in path.read_text(encoding="utf8").splitlines())
+    path.write_text(f"{json.dumps(first)}\n{json.dumps(second | wrong)}\n", encoding="utf8")
+    assert Run.load(copied_run).history == [first]
+    assert snapshot(copied_run).epoch == 1
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "metrics.jsonl"])
+def test_a_folder_where_a_file_belongs(copied_run: Path, name: str) -> None:
+    (copied_run / name).unlink()
+    (copied_run / name).mkdir()
+    with pytest.raises(RunError, match=rf"can't read .*{name}: Is a directory; check what is there"):
+        Run.load(copied_run)
 
 
 def test_metrics_cut_in_the_last_line(copied_run: Path) -> None:
@@ -223,6 +254,11 @@ def test_other_folders(tmp_path: Path) -> None:
         (lambda c: c["options"].update(likelihood="x"), r"config\.json is not that of a Run .*unknown like"),
         (lambda c: c.pop("schema"), r"config\.json is not that of a Run .*schema"),
         (lambda c: c["schema"].update(event_shape=[8, "x"]), r"config\.json is not that of a Run"),
+        (lambda c: c["schema"].update(event_shape=[-8, 8]), "its schema describes no data"),
+        (lambda c: c["schema"].update(event_shape=[]), "its schema describes no data"),
+        (lambda c: c["schema"].update(columns=["a"]), "its schema describes no data"),
+        (lambda c: c["schema"].update(columns="ab"), "its schema describes no data"),
+        (lambda c: c["schema"].update(kind="colour"), "its schema describes no data"),
         (lambda c: c.update(about=3), r"config\.json is not that of a Run"),
         (lambda c: c["options"].update(latent_dim=4), r"weights\.safetensors doesn't fit config\.json: size"),
         (lambda c: c["options"].update(hidden=[24, 24]), r"weights\.safetensors doesn't fit config\.json"),
@@ -233,6 +269,12 @@ def test_a_config_that_is_not_this_runs(copied_run: Path, change, message: str) 
     change(content)
     write_json(copied_run / "config.json", content)
     with pytest.raises(RunError, match=message):
+        Run.load(copied_run)
+
+
+def test_evaluations_of_another_form(copied_run: Path) -> None:
+    write_json(copied_run / "evaluations.json", {"evaluations": [{"nll": 1.0}, 3]})
+    with pytest.raises(RunError, match=r"evaluations\.json is damaged: it should hold a list of evaluations"):
         Run.load(copied_run)
 
 

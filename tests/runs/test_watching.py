@@ -207,6 +207,34 @@ def test_damaged_or_missing_files(folder: Path) -> None:
         snapshot(folder)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"status": "x"}, {"status": []}, {"heartbeat": None}, {"data": "x"}, {"message": 1}, {"rate": "x"}],
+)
+def test_a_status_of_another_form_is_none(folder: Path, wrong: dict[str, object]) -> None:
+    path = folder / "status.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | wrong), encoding="utf8")
+    assert read_status(folder) is None
+    assert snapshot(folder).state == "finished"
+
+
+def test_an_epoch_without_a_step_has_no_numbers(folder: Path) -> None:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf8").splitlines()
+    empty = json.loads(lines[-1]) | {"status": "interrupted", "train": {}, "valid": None, "rate": 0.0}
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(empty)]) + "\n", encoding="utf8")
+    last = json.loads(lines[-1])
+    found = snapshot(folder)
+    assert (found.elbo, found.rate) == (last["train"]["elbo"], last["rate"])
+
+
+@pytest.mark.parametrize("wrong", [{"about": None}, {"about": [1]}, {"options": "x"}])
+def test_a_config_of_another_form(folder: Path, wrong: dict[str, object]) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | wrong), encoding="utf8")
+    with pytest.raises(RunError, match=r"config\.json is not that of a Run"):
+        snapshot(folder)
+
+
 def test_folders_without_runs(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"there is no Run in .*neither it nor a folder below it"):
         find(tmp_path)

@@ -1,10 +1,13 @@
 """Bounds and estimates made of importance weights w = p(x, z) / q(z|x)."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from jensen.bounds.terms import Terms
 from jensen.errors import BoundError
+
+_NEAR_ELBO = 0.1
 
 
 def iwae(terms: Terms) -> Float[Tensor, " batch"]:
@@ -52,15 +55,24 @@ def renyi(terms: Terms, alpha: float) -> Float[Tensor, " batch"]:
 
     Source: Rényi divergence variational inference, 2016, https://arxiv.org/abs/1602.02311.
     """
-    if alpha < 0:
+    if not alpha >= 0:
         raise BoundError(
             f"a Monte Carlo estimate of a Rényi bound of negative order {alpha:g} bounds nothing: it lies below its "
             f"target in expectation; use cubo_estimate(terms, order={1 - alpha:g}), which says so"
         )
     log_ratio = terms.log_ratio()
-    if alpha == 1:
+    power = 1 - alpha
+    if power == 0:
         return terms.average(log_ratio)
-    return terms.log_mean_exp((1 - alpha) * log_ratio) / (1 - alpha)
+    if abs(power) > _NEAR_ELBO:
+        return terms.log_mean_exp(power * log_ratio) / power
+    # The average of w^power is so near to one that its logarithm has lost its digits; that of w^power - 1 has them.
+    largest = log_ratio.detach().amax(0) if power > 0 else log_ratio.detach().amin(0)
+    largest = torch.where(largest.isfinite(), largest, 0.0)
+    exponents = power * (log_ratio - largest)
+    less_one = terms.average(torch.expm1(exponents))
+    logarithm = torch.where(less_one > -0.5, torch.log1p(less_one), terms.log_mean_exp(exponents))
+    return largest + logarithm / power
 
 
 def cubo_estimate(terms: Terms, order: float = 2.0) -> Float[Tensor, " batch"]:
@@ -84,6 +96,6 @@ def cubo_estimate(terms: Terms, order: float = 2.0) -> Float[Tensor, " batch"]:
 
     Source: Variational inference via chi upper bound minimization, 2016, https://arxiv.org/abs/1611.00328.
     """
-    if order < 1:
+    if not order >= 1:
         raise BoundError(f"the chi bound needs an order of at least 1, got {order:g}")
     return terms.log_mean_exp(order * terms.log_ratio()) / order

@@ -33,8 +33,8 @@ class VariationalObjective(nn.Module):
         warm_up: Epochs over which the weight of the KL grows from 0 to beta; likewise while it lasts.
 
     Raises:
-        BoundError: For free bits with the score-function gradient; for any weighing of the KL, or another bound
-            than ``iwae``, with the doubly reparameterised one.
+        BoundError: If one of the last three is negative; for free bits with the score-function gradient; for any
+            weighing of the KL, or another bound than ``iwae``, with the doubly reparameterised one.
     """
 
     def __init__(
@@ -49,6 +49,11 @@ class VariationalObjective(nn.Module):
         warm_up: float = 0.0,
     ) -> None:
         super().__init__()
+        if not (beta >= 0 and free_bits >= 0 and warm_up >= 0):
+            raise BoundError(
+                f"beta, free_bits and warm_up are numbers of at least 0; got beta={beta:g}, free_bits={free_bits:g}, "
+                f"warm_up={warm_up:g}"
+            )
         if free_bits > 0 and estimator is score_function:
             raise BoundError(
                 "free bits weigh a datum's KL by the mean over its batch, so the score-function gradient, "

@@ -2,6 +2,9 @@
 
 import sys
 
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
 
 def main() -> None:
     """Runs the command; exit code 0 done, 2 the user's input was at fault, 1 anything else."""
@@ -11,7 +14,10 @@ def main() -> None:
     from jensen.errors import JensenError
 
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except JensenError as error:
         print(f"jensen: {error}", file=sys.stderr)
         sys.exit(2)

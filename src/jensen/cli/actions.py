@@ -1,11 +1,11 @@
 """What the commands do: read, call the library, write, print."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -68,11 +68,13 @@ def fit(
         "status": last["status"],
         "epochs": last["epoch"],
         "seconds": sum(record["seconds"] for record in run.history),
-        "elbo": last["train"].get("elbo"),
+        # An epoch that was interrupted before its first step has no numbers.
+        "elbo": next((r["train"]["elbo"] for r in reversed(run.history) if "elbo" in r["train"]), None),
         "skipped_steps": last["skipped"],
     }
-    if "note" in last:
-        result["note"] = last["note"]
+    note = last.get("note", run.constant)
+    if note is not None:
+        result["note"] = note
     checked = [record["valid"] for record in run.history if record["valid"] is not None]
     if labelled:
         del result["elbo"], result["skipped_steps"]
@@ -128,6 +130,11 @@ def evaluate(
             )
     record = {"data": dataset.name, "seed": seed, **numbers}
     run.add_evaluation(record)
+    if not math.isfinite(cast("float", numbers["nll"])):
+        record["note"] = (
+            "log p(x) of some data is no finite number, as of outliers far from the training data; 'jensen score' says "
+            "of which: leave them out, or rescale them as the training data"
+        )
     show(record, as_json, f"{folder} on {dataset.name}; nats a datum unless it says otherwise")
 
 
@@ -522,7 +529,7 @@ def _put(out: Path, parts: Iterable[Tensor], n: int, columns: tuple[str, ...] | 
     """Writes rows that come in parts; their shape. A table has no more than two axes."""
     flat = out.suffix.lower() == ".csv"
     arrays = (part.cpu().numpy() for part in parts)
-    blocks = (x.reshape(len(x), prod(x.shape[1:])) if flat and x.ndim > 2 else x for x in arrays)
+    blocks = (x.reshape(len(x), math.prod(x.shape[1:])) if flat and x.ndim > 2 else x for x in arrays)
     first = next(blocks)
     named = columns if columns is not None and first.ndim == 2 else None
     return write_blocks(out, chain([first], blocks), n, named)

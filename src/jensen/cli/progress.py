@@ -67,6 +67,8 @@ class FitBar:
             f"({run.schema.kind}){where}, likelihood {run.likelihood}, {epochs} epochs at most, "
             f"on {run.about['device']}"
         )
+        if run.constant is not None:
+            self.progress.console.print(f"{self.label}{run.constant}")
         self.task = self.progress.add_task(
             f"{self.label}epoch {done}/{epochs}", total=data * epochs, completed=data * done, numbers=""
         )

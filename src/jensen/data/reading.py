@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -104,6 +105,11 @@ def load(
         >>> len(load("digits")), len(load("digits:valid"))
         (1297, 250)
     """
+    if not isinstance(cast(object, name_or_path), str | Path) or not str(name_or_path):
+        got = repr(name_or_path) if isinstance(name_or_path, str) else type(name_or_path).__name__
+        raise DataError(
+            f"a known name or a path is wanted, got {got}. Make a data set of an array by jensen.data.from_array(x)."
+        )
     text = str(name_or_path)
     name, _, part = text.partition(":")
     if isinstance(name_or_path, str) and name in KNOWN:

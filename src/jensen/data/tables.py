@@ -54,7 +54,9 @@ def _head(path: Path) -> _Head:
                 [cell.strip() for cell in row]
                 for row, _ in zip(reader, range(_ROWS_FOR_HEADER), strict=False)
             ]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise _other_encoding(path, error) from error
+    except csv.Error as error:
         raise damaged(path, error) from error
     rows = [row for row in rows if row]
     if not rows:
@@ -131,6 +133,8 @@ def read_table(path: Path, target: str | int | None = None, *, exact: bool = Fal
         else:
             frame = nw.from_native(polars.scan_ipc(path).collect(), eager_only=True)
     except (polars.exceptions.PolarsError, OSError, ValueError) as error:
+        if head is not None:
+            _check_widths(path, head)
         raise damaged(path, str(error).splitlines()[0]) from error
     if is_csv:
         frame = _without_blank_end(path, frame)
@@ -139,6 +143,30 @@ def read_table(path: Path, target: str | int | None = None, *, exact: bool = Fal
         raise DataError(f"{path} has no rows. Give a file with at least one row of numbers.")
     return _dataset(
         path, frame, names, named=head is None or head.names is not None, target=target, exact=exact
+    )
+
+
+def _check_widths(path: Path, head: _Head) -> None:
+    """Says where a .csv that can't be read has a line of another encoding or with too many cells."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=head.separator)
+            for row in reader:
+                if len(row) > head.width:
+                    raise DataError(
+                        f"{path} has {len(row)} cells in line {reader.line_num}, but {head.width} in its first line. "
+                        "Give every row the same number of cells."
+                    )
+    except UnicodeDecodeError as error:
+        raise _other_encoding(path, error) from error
+    except csv.Error:
+        return
+
+
+def _other_encoding(path: Path, error: UnicodeDecodeError) -> DataError:
+    return DataError(
+        f"{path} is no UTF-8 text (byte {error.object[error.start]:#04x}), which a .csv has to be. Save it in that "
+        "encoding."
     )
 
 

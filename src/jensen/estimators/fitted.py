@@ -1,6 +1,7 @@
 """What the faces of the exact models share."""
 
 from abc import ABC
+from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jensen.data import check_matches, from_array
+from jensen.errors import ConfigError
 from jensen.recipes import RECIPES
 from jensen.runs import Run, fit
 from jensen.seeding import seeded
@@ -28,6 +30,21 @@ PARAMETERS = {
     "tolerance": "tol",
 }
 """Options of recipes that scikit-learn has another word for; the others have the same name on both sides."""
+
+
+def how_many(n_samples: Any) -> int:
+    """A number of draws.
+
+    Raises:
+        ConfigError: If it is no whole number above 0.
+
+    Example:
+        >>> how_many(np.int64(3))
+        3
+    """
+    if not isinstance(n_samples, Integral) or n_samples < 1:
+        raise ConfigError(f"n_samples is a whole number of at least 1, got {n_samples!r}")
+    return int(n_samples)
 
 
 class ExactEstimator(DensityMixin, BaseEstimator, ABC):
@@ -86,10 +103,13 @@ class ExactEstimator(DensityMixin, BaseEstimator, ABC):
         Args:
             n_samples: How many.
             random_state: Seed of the draws; by default the estimator's own.
+
+        Raises:
+            ConfigError: If n_samples is no whole number above 0.
         """
         check_is_fitted(self)
         with seeded(self._seed() if random_state is None else random_state):
-            return self.run_.model.sample(n_samples).numpy()
+            return self.run_.model.sample(how_many(n_samples)).numpy()
 
     def impute(self, X: Any) -> Array:
         """Data whose missing cells (NaN) hold their conditional mean given the observed ones, (n, ...)."""

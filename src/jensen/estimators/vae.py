@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,10 +14,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from jensen.data import Schema, check_matches, from_array
-from jensen.errors import ShapeError
+from jensen.errors import ConfigError, ShapeError
+from jensen.estimators.fitted import how_many
 from jensen.evaluation import evidence, posterior_means, reconstructions
 from jensen.models import LatentVariableModel
-from jensen.recipes import RECIPES
+from jensen.recipes import RECIPES, VAEConfig
 from jensen.runs import Run, Watcher, fit
 from jensen.seeding import seeded
 
@@ -41,8 +43,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         epochs: Passes over the data; None: 200, more for small data.
         batch_size: Data in a batch.
         learning_rate: Highest step size.
-        recipe: Named model whose defaults are used; see ``jensen models``.
-        options: Further options of the recipe by name.
+        recipe: Named autoencoder: "vae", "beta-vae", "iwae", "linear-vae". Its defaults are used for every parameter
+            above that is left at its own.
+        options: Further options of the recipe by name, as ``jensen models vae`` lists them; one that is a parameter too
+            goes before it.
         validation_fraction: Part of the data that is held out to choose the weights that are kept and when to
             stop; 0 trains for all epochs.
         evidence_samples: Importance samples for each datum in ``score_samples``.
@@ -126,7 +130,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
             from_array(array, name="array", columns=names),
             self.recipe,
             self._recipe_options(),
-            valid=self.validation_fraction or None,
+            valid=self._fraction(),
             seed=self._seed(),
             device=self.device,
             watcher=watcher,
@@ -177,10 +181,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         Args:
             n_samples: How many.
             random_state: Seed of the draws; by default the estimator's own.
+
+        Raises:
+            ConfigError: If n_samples is no whole number above 0.
         """
         check_is_fitted(self)
         with seeded(self._seed() if random_state is None else random_state):
-            return self.run_.model.sample(n_samples).cpu().numpy()
+            return self.run_.model.sample(how_many(n_samples)).cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
         """Writes the fitted model into a folder, from which ``jensen.load`` gives it back.
@@ -213,6 +220,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
 
     def _recipe_options(self) -> dict[str, Any]:
         """Parameters that differ from their defaults, so that a recipe's own defaults stand, and the options."""
+        autoencoders = [name for name, recipe in RECIPES.items() if recipe.config_type is VAEConfig]
+        if self.recipe not in autoencoders and self.recipe in RECIPES:
+            raise ConfigError(
+                f"{self.recipe} is no autoencoder, so VAE can't fit it; give one of {', '.join(autoencoders)}, or take "
+                "the estimator that is made for it"
+            )
+        if not isinstance(cast(Any, self.options), Mapping | None):
+            raise ConfigError(
+                f"options is a dict from names to values, as in {{'hidden': (200, 200)}}; got {self.options!r}"
+            )
         names = ("latent_dim", "prior", "posterior", "likelihood", "network", "bound", "epochs")
         defaults = VAE()
         chosen = {
@@ -221,6 +238,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
             if getattr(self, name) != getattr(defaults, name)
         }
         return {**chosen, **dict(self.options or {})}
+
+    def _fraction(self) -> float | None:
+        """The part to validate on, None for none."""
+        if not isinstance(cast(Any, self.validation_fraction), Real):
+            raise ConfigError(f"validation_fraction is a number, as in 0.1; got {self.validation_fraction!r}")
+        return float(self.validation_fraction) or None
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):

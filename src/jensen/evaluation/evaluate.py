@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import log, prod, sqrt
 from typing import Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -187,10 +188,12 @@ class _Totals:
             result.log_likelihood - result.elbo,
             reconstruction_errors(model, x).to(result.elbo),
         ]
-        data = Moments.of(torch.stack(columns, 1).cpu().numpy())
-        self.data = data if self.data is None else self.data.merged(data)
-        means = Moments.of(posterior_means(model, x).cpu().numpy())
-        self.means = means if self.means is None else self.means.merged(means)
+        # Of data that the model gives no density the means are not finite, which says enough.
+        with np.errstate(invalid="ignore", over="ignore"):
+            data = Moments.of(torch.stack(columns, 1).cpu().numpy())
+            self.data = data if self.data is None else self.data.merged(data)
+            means = Moments.of(posterior_means(model, x).cpu().numpy())
+            self.means = means if self.means is None else self.means.merged(means)
 
     def numbers(self, samples: int) -> Numbers:
         """What ``evaluate`` returns.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -70,12 +71,12 @@ def importance_pass(
 
     Raises:
         BoundError: If a density doesn't exist.
-        ConfigError: If samples is less than one.
+        ConfigError: If samples is no whole number above 0.
         ShapeError: If there are no data.
     """
-    if samples < 1:
+    if not isinstance(samples, Integral) or samples < 1:
         raise ConfigError(
-            f"importance sampling needs at least one draw for each datum, got samples={samples}"
+            f"importance sampling needs at least one draw for each datum, a whole number; got samples={samples}"
         )
     if len(x) == 0:
         raise ShapeError("there are no data to evaluate; got an array of length 0")

@@ -6,6 +6,7 @@ from math import prod
 
 from torch import Tensor, nn
 
+from jensen.errors import ShapeError
 from jensen.nets.activations import ACTIVATIONS
 
 
@@ -18,6 +19,9 @@ class MLP(nn.Module):
         hidden: Widths of the hidden layers; none makes it linear.
         activation: Name of the activation.
         dropout: Probability with which a hidden unit is dropped in training.
+
+    Raises:
+        ShapeError: When it is called with inputs of another number of cells.
 
     Example:
         >>> import torch
@@ -34,6 +38,7 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.in_shape = tuple(in_shape)
         self.in_dims = len(in_shape)
         self.in_width = prod(in_shape)
         self.out_shape = tuple(out_shape)
@@ -48,8 +53,26 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (*batch, *in_shape) to (*batch, *out_shape)."""
+        check_inputs(x, self.in_shape)
         batch = x.shape[: x.ndim - self.in_dims]
         # Matrices are faster than stacks of them, for which torch reshapes around every layer.
         rows = x if x.ndim == self.in_dims + 1 == 2 else x.reshape(batch.numel(), self.in_width)
         out: Tensor = self.layers(rows)
         return out.view(*batch, *self.out_shape)
+
+
+def check_inputs(x: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuses inputs of another number of cells than those of a shape.
+
+    Args:
+        x: Inputs (*batch, *shape).
+        shape: Of one input.
+
+    Raises:
+        ShapeError: If they are such.
+    """
+    if prod(x.shape[x.ndim - len(shape) :]) != prod(shape):
+        raise ShapeError(
+            f"this network takes inputs of shape (..., {', '.join(map(str, shape))}), got {tuple(x.shape)}; give data, "
+            "latents or a context of that shape, or build it with another in_shape"
+        )

@@ -6,6 +6,7 @@ from math import prod
 from torch import Tensor, nn
 
 from jensen.nets.activations import ACTIVATIONS
+from jensen.nets.mlp import check_inputs
 
 
 class Residual(nn.Module):
@@ -51,6 +52,9 @@ class ResidualMLP(nn.Module):
         blocks: Number of blocks.
         activation: Name of the activation.
         dropout: Probability with which a hidden unit is dropped in training.
+
+    Raises:
+        ShapeError: When it is called with inputs of another number of cells.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class ResidualMLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.in_shape = tuple(in_shape)
         self.in_dims = len(in_shape)
         self.out_shape = tuple(out_shape)
         act = ACTIVATIONS[activation]
@@ -84,5 +89,6 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (*batch, *in_shape) to (*batch, *out_shape)."""
+        check_inputs(x, self.in_shape)
         out: Tensor = self.layers(x.reshape(*x.shape[: x.ndim - self.in_dims], -1))
         return out.reshape(*out.shape[:-1], *self.out_shape)

@@ -6,6 +6,7 @@ from torch.distributions import MultivariateNormal
 
 from jensen import distributions
 from jensen.distributions import Conditional, given
+from jensen.errors import ShapeError
 
 
 class DiagonalNormal(Conditional):
@@ -26,7 +27,13 @@ class DiagonalNormal(Conditional):
 
     def forward(self, context: Tensor | None = None) -> distributions.DiagonalNormal:
         """The posterior given the data."""
-        loc, log_scale = self.network(given(context, self)).unbind(-2)
+        parameters = self.network(given(context, self))
+        if parameters.ndim < 2 or parameters.shape[-2] != 2:
+            raise ShapeError(
+                f"DiagonalNormal needs (2, latent_dim) from its network for each datum, got {tuple(parameters.shape)}; "
+                "give the network that out_shape"
+            )
+        loc, log_scale = parameters.unbind(-2)
         return distributions.DiagonalNormal(loc, log_scale)
 
 
@@ -51,7 +58,13 @@ class FullNormal(Conditional):
         """The posterior given the data."""
         parameters = self.network(given(context, self))
         # d locations, d log-diagonals and d (d - 1) / 2 below make n = d (d + 3) / 2 numbers.
-        latent_dim = round(((9 + 8 * parameters.shape[-1]) ** 0.5 - 3) / 2)
+        n = parameters.shape[-1]
+        latent_dim = round(((9 + 8 * n) ** 0.5 - 3) / 2)
+        if latent_dim * (latent_dim + 3) != 2 * n:
+            raise ShapeError(
+                f"FullNormal needs d (d + 3) / 2 numbers (2, 5, 9, ...) from its network for d latents of a datum, got "
+                f"{n}; give the network the out_shape FullNormal.parameter_shape(latent_dim)"
+            )
         loc, log_diagonal, below = parameters.tensor_split((latent_dim, 2 * latent_dim), -1)
         rows, columns = torch.tril_indices(latent_dim, latent_dim, -1, device=parameters.device)
         scale_tril = torch.diag_embed(log_diagonal.exp())

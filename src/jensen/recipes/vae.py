@@ -166,7 +166,9 @@ def _units(schema: Schema, x: Tensor | Stored | None, *, log: bool = False) -> t
         moments = x.statistics.log1p if log else x.statistics.plain
         assert moments is not None, "counts have logarithms"
         mean, spread = torch.as_tensor(moments.mean), torch.as_tensor(moments.variance()).sqrt()
-    return mean.float(), torch.where(spread > 1e-8, spread, 1.0).float()
+    # Less than that is the rounding of the mean, or nothing to float32, which has no square of it.
+    varies = (spread > 1e-12 * mean.abs()) & (spread > 1e-16)
+    return mean.float(), torch.where(varies, spread, 1.0).float()
 
 
 def _inputs(encoder: nn.Module, config: VAEConfig, schema: Schema, x: Tensor | Stored | None) -> nn.Module:

@@ -222,4 +222,4 @@ def most_moving(y: Floats, names: Sequence[str], most: int = 8) -> tuple[list[in
 def standardised(values: Floats, data: Floats) -> Floats:
     """Values in standard deviations of the data from their mean, column by column; constant columns keep their unit."""
     spread = data.std(0)
-    return (values - data.mean(0)) / np.where(spread > 1e-8, spread, 1.0)
+    return (values - data.mean(0)) / np.where(spread > 1e-12 * np.abs(data.mean(0)), spread, 1.0)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,22 @@ SHOWN = 1000
 
 EVALUATED = 500
 """Data that the report evaluates itself where nobody has, at most."""
+
+
+_SHOWN = (
+    "elbo",
+    "nll",
+    "nll_standard_error",
+    "gap",
+    "log_likelihood",
+    "kl",
+    "nats_per_dim",
+    "bits_per_dim",
+    "samples",
+    "n",
+    "active_units",
+    "reconstruction_error",
+)
 
 
 @dataclass(frozen=True)
@@ -107,8 +123,9 @@ def gather(run: Run, dataset: Dataset | None, samples: int, seed: int) -> Materi
     """
     chosen, origin = _chosen(run, dataset, seed)
     x = run.prepare(chosen, seed)
-    known = [e for e in run.evaluations if dataset is not None and e.get("data") == dataset.name]
-    known = known or run.evaluations
+    usable = [e for e in run.evaluations if _is_evaluation(e)]
+    known = [e for e in usable if dataset is not None and e.get("data") == dataset.name]
+    known = known or usable
     if known:
         numbers = known[-1]
     else:
@@ -140,6 +157,13 @@ def gather(run: Run, dataset: Dataset | None, samples: int, seed: int) -> Materi
         names=_names(run),
         seed=seed,
         written=datetime.now(UTC),
+    )
+
+
+def _is_evaluation(found: Any) -> bool:
+    """Whether a record has the numbers that the sections show, all of them finite."""
+    return isinstance(found, dict) and all(
+        isinstance(cast("dict[str, Any]", found).get(key), int | float) for key in _SHOWN
     )
 
 

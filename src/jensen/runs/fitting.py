@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jensen.bounds import elbo
-from jensen.data import Dataset, Stored, binarise, check_matches, split, take
+from jensen.data import Dataset, Stored, binarise, check_matches, constant_columns, split, take
 from jensen.errors import ConfigError, DataError, FitError
 from jensen.evaluation import part_seed
 from jensen.models import LatentVariableModel
@@ -143,6 +143,8 @@ def fit(
     with seeded(seed):
         model = chosen.assemble(config, dataset.schema, _sample(dataset))
     about = _about(dataset, valid, seed, engine) | {"valid": given}
+    if config.likelihood == "normal" and (constant := _constant(dataset)):
+        about["constant"] = constant
     run = Run(recipe, config, dataset.schema, model, about=about)
     _agree(run, engine)
     run.examples = _examples(dataset if valid is None else valid, seed)
@@ -308,6 +310,18 @@ def _about(dataset: Dataset | Stored, valid: Dataset | None, seed: int, engine: 
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+
+
+def _constant(dataset: Dataset | Stored) -> list[str]:
+    """The cells that are the same in all data, by name."""
+    if isinstance(dataset, Stored):
+        moments = dataset.statistics.plain
+        still = moments.variance() <= np.square(1e-12 * moments.mean)
+        places = [int(i) for i in np.flatnonzero(still)]
+    else:
+        places = constant_columns(dataset)
+    names = dataset.schema.columns
+    return [f"column {i}" if names is None else f"'{names[i]}'" for i in places]
 
 
 def _given(valid: Dataset | Stored | float | None) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import warnings
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jensen.runs.processes import this_process
 from jensen.runs.run import Run
@@ -17,6 +17,11 @@ EVERY = 1.0
 """Seconds between two signs of life, at least."""
 
 FILE = "status.json"
+
+_STATES = ("running", "interrupted", "failed", "finished", "stopped early")
+_NUMBERS = ("heartbeat", "epochs", "epoch", "step", "data", "data_done")
+_PERHAPS = ("rate", "step_seconds", "pause_seconds", "seconds_left")
+"""Numbers that may be null."""
 
 
 class Heartbeat:
@@ -144,4 +149,18 @@ def read_status(folder: Path) -> dict[str, Any] | None:
         content = json.loads((folder / FILE).read_text(encoding="utf8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return None
-    return content if isinstance(content, dict) and "status" in content and "process" in content else None
+    return cast("dict[str, Any]", content) if _is_status(content) else None
+
+
+def _is_status(content: Any) -> bool:
+    """Whether something has the form of a status.json."""
+    if not isinstance(content, dict):
+        return False
+    found = cast("dict[str, Any]", content)
+    return (
+        found.get("status") in _STATES
+        and isinstance(found.get("process"), dict)
+        and isinstance(found.get("message"), str | None)
+        and all(isinstance(found.get(key), int | float) for key in _NUMBERS)
+        and all(isinstance(found.get(key), int | float | None) for key in _PERHAPS)
+    )

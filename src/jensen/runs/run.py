@@ -4,14 +4,15 @@ import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jensen.data import Dataset, Schema, binarise, check_matches
+from jensen.data import Dataset, Kind, Schema, binarise, check_matches
 from jensen.errors import DataError, JensenError, RunError
 from jensen.recipes import RECIPES
 from jensen.runs.storage import (
@@ -19,6 +20,7 @@ from jensen.runs.storage import (
     read_json,
     read_metadata,
     read_tensors,
+    read_text,
     strict_json,
     versions,
     write_bytes,
@@ -26,6 +28,7 @@ from jensen.runs.storage import (
     write_tensors,
 )
 from jensen.seeding import seeded
+from jensen.training import Status
 from jensen.training import resolve as resolve_device
 
 FORMAT = 2
@@ -62,6 +65,20 @@ class Run:
     def device(self) -> torch.device:
         """Where the model's weights are."""
         return next(self.model.parameters()).device
+
+    @property
+    def constant(self) -> str | None:
+        """What a user should know of cells that are the same in all training data; None where there are none."""
+        names: list[str] = self.about.get("constant") or []
+        if not names:
+            return None
+        cells = prod(self.schema.event_shape)
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        return (
+            f"{len(names)} of {cells} columns {'is' if len(names) == 1 else 'are'} the same in all training data, "
+            f"{shown}: there is nothing to learn, and a normal density there only says how small its scale became; "
+            "leave such columns out"
+        )
 
     @property
     def likelihood(self) -> str:
@@ -182,11 +199,7 @@ class Run:
         content = read_json(path / "config.json")
         try:
             check_layout(path, content)
-            shape = content["schema"]
-            columns = shape["columns"]
-            schema = Schema(
-                tuple(shape["event_shape"]), shape["kind"], None if columns is None else tuple(columns)
-            )
+            schema = _schema(content["schema"])
             recipe = RECIPES[content["recipe"]]
             config = recipe.config(content["options"])
             own = getattr(config, "network", "") == "own"
@@ -264,12 +277,30 @@ def check_layout(folder: Path, content: Mapping[str, Any]) -> None:
     )
 
 
+def _schema(content: Mapping[str, Any]) -> Schema:
+    """A schema from config.json.
+
+    Raises:
+        ValueError: If it is none; with KeyError and TypeError where parts are missing or of other types.
+    """
+    shape, kind, columns = tuple(content["event_shape"]), content["kind"], content["columns"]
+    sides = bool(shape) and all(isinstance(side, int) and side > 0 for side in shape)
+    named = columns is None or (
+        isinstance(columns, list)
+        and all(isinstance(name, str) for name in columns)
+        and (len(columns),) == shape
+    )
+    if not sides or not named or kind not in get_args(Kind):
+        raise ValueError("its schema describes no data")
+    return Schema(shape, kind, None if columns is None else tuple(columns))
+
+
 def _read_evaluations(folder: Path) -> list[dict[str, Any]]:
     path = folder / "evaluations.json"
     if not path.exists():
         return []
     records = read_json(path).get("evaluations")
-    if not isinstance(records, list):
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise RunError(f"{path} is damaged: it should hold a list of evaluations; remove or restore the file")
     return cast("list[dict[str, Any]]", records)
 
@@ -315,17 +346,36 @@ def write_metrics(folder: Path, history: list[dict[str, Any]]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Reads the history; a last line that a kill cut short is left out."""
+    """Reads the history as far as it is whole; a last line that a kill cut short is left out."""
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
     records: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf8", errors="replace").splitlines():
+    for line in read_text(path, errors="replace").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
             break
-        if not isinstance(record, dict):
+        if not _is_record(record):
             break
         records.append(cast("dict[str, Any]", record))
     return records
+
+
+def _is_record(record: Any) -> bool:
+    """Whether something has the form of an epoch's record, as far as others rely on it."""
+    if not isinstance(record, dict):
+        return False
+    found = cast("dict[str, Any]", record)
+    whole = all(isinstance(found.get(key), int) for key in ("epoch", "step", "skipped"))
+    valid = found.get("valid", 0)
+    checked = isinstance(valid, dict) and {"elbo", "standard_error"} <= valid.keys()
+    return (
+        whole
+        and isinstance(found.get("seconds"), int | float)
+        and isinstance(found.get("rate"), int | float | None)
+        and found.get("status") in get_args(Status)
+        and isinstance(found.get("train"), dict)
+        and isinstance(found.get("best"), bool)
+        and (valid is None or checked)
+    )

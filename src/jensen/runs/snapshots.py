@@ -127,11 +127,17 @@ def snapshot(folder: str | Path, *, now: float | None = None) -> Snapshot:
     """
     path = Path(folder)
     config = read_json(path / "config.json")
+    about, options = config.get("about"), config.get("options")
+    if not isinstance(about, dict) or not isinstance(options, dict):
+        raise RunError(
+            f"{path / 'config.json'} is not that of a Run: it has no about or no options; fit again"
+        )
     history = read_metrics(path)
     status = read_status(path)
-    options = config.get("options", {})
     state, message = _state(status, history, time.time() if now is None else now)
     last: Mapping[str, Any] = history[-1] if history else {}
+    # An epoch that was interrupted before its first step has no numbers.
+    told: Mapping[str, Any] = next((record for record in reversed(history) if record["train"]), last)
     checked = [record for record in history if record.get("valid") is not None]
     best = [record for record in checked if record.get("best")]
     said = {} if status is None else status
@@ -142,19 +148,19 @@ def snapshot(folder: str | Path, *, now: float | None = None) -> Snapshot:
     return Snapshot(
         folder=path,
         recipe=str(config.get("recipe")),
-        data=str(config.get("about", {}).get("data", "unknown data")),
+        data=str(about.get("data", "unknown data")),
         state=state,
         message=message,
         epoch=epoch,
         epochs=epochs,
         step=max(int(last.get("step", 0)), int(said.get("step", 0))),
         part=min(1.0, (epoch + within) / epochs) if epochs else 0.0,
-        elbo=last.get("train", {}).get("elbo"),
+        elbo=told.get("train", {}).get("elbo"),
         valid_elbo=checked[-1]["valid"]["elbo"] if checked else None,
         valid_standard_error=checked[-1]["valid"]["standard_error"] if checked else None,
         best_epoch=best[-1]["epoch"] if best else None,
         best_valid_elbo=best[-1]["valid"]["elbo"] if best else None,
-        rate=said["rate"] if running and said.get("rate") else last.get("rate"),
+        rate=said["rate"] if running and said.get("rate") else told.get("rate"),
         seconds=float(sum(record["seconds"] for record in history)),
         seconds_left=said.get("seconds_left") if running else None,
         silence=None if status is None else max(0.0, (now or time.time()) - status["heartbeat"]),

@@ -96,6 +96,28 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, (strict_json(content, 2) + "\n").encode())
 
 
+def read_text(path: Path, errors: str = "strict") -> str:
+    """Reads a file of a Run as text.
+
+    Args:
+        path: The file.
+        errors: What to do with what is no UTF-8, as Python's decoders say it.
+
+    Raises:
+        RunError: If it isn't there or can't be read.
+    """
+    return _read_bytes(path).decode("utf8", errors)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise RunError(f"{path.parent} is not a Run, or was cut short: it has no {path.name}") from None
+    except OSError as error:
+        raise RunError(f"can't read {path}: {error.strerror or error}; check what is there") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
@@ -103,9 +125,7 @@ def read_json(path: Path) -> dict[str, Any]:
         RunError: If the file isn't there or is no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf8"))
-    except FileNotFoundError:
-        raise RunError(f"{path.parent} is not a Run, or was cut short: it has no {path.name}") from None
+        content = json.loads(read_text(path))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"{path} is damaged ({error}); fit again or restore the file") from None
     if not isinstance(content, dict):
@@ -128,9 +148,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         RunError: If the file isn't there or is damaged.
     """
     try:
-        return load(path.read_bytes())
-    except FileNotFoundError:
-        raise RunError(f"{path.parent} is not a Run, or was cut short: it has no {path.name}") from None
+        return load(_read_bytes(path))
     except SafetensorError as error:
         raise RunError(f"{path} is damaged ({error}); fit again or restore the file") from None
 

@@ -79,8 +79,9 @@ class Guard:
         Raises:
             FitError: Always.
         """
+        steps = int(self.in_a_row)
         raise FitError(
-            f"the gradient was not finite for {int(self.in_a_row)} steps in a row, so training can't go on; "
-            "lower learning_rate, rescale the data, or look for values that the likelihood gives no "
+            f"the gradient was not finite for {steps} step{'s' if steps != 1 else ''} in a row, so training can't go "
+            "on; lower learning_rate, rescale the data, or look for values that the likelihood gives no "
             "probability. The best weights so far are kept"
         )

@@ -128,6 +128,8 @@ def _warnings(material: Material) -> list[str]:
             f"({material.origin}) with {count(numbers['samples'], 'importance sample')} each. For numbers to quote: "
             "jensen evaluate RUN DATA."
         )
+    if run.constant is not None:
+        found.append(f"{run.constant}.")
     if config.bound == "elbo" and config.beta != 1:
         found.append(
             f"Training maximised log-likelihood − {config.beta:g} × KL, which is not the bound on log p(x). All "
