@@ -53,7 +53,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (*batch, *in_shape) to (*batch, *out_shape)."""
-        check_inputs(x, self.in_shape)
+        if prod(x.shape[x.ndim - self.in_dims :]) != self.in_width:
+            raise wrong_inputs(x, self.in_shape)
         batch = x.shape[: x.ndim - self.in_dims]
         # Matrices are faster than stacks of them, for which torch reshapes around every layer.
         rows = x if x.ndim == self.in_dims + 1 == 2 else x.reshape(batch.numel(), self.in_width)
@@ -61,18 +62,14 @@ class MLP(nn.Module):
         return out.view(*batch, *self.out_shape)
 
 
-def check_inputs(x: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuses inputs of another number of cells than those of a shape.
+def wrong_inputs(x: Tensor, shape: tuple[int, ...]) -> ShapeError:
+    """The error for inputs of another number of cells than those of a shape.
 
     Args:
-        x: Inputs (*batch, *shape).
-        shape: Of one input.
-
-    Raises:
-        ShapeError: If they are such.
+        x: The inputs.
+        shape: That of one input should have been.
     """
-    if prod(x.shape[x.ndim - len(shape) :]) != prod(shape):
-        raise ShapeError(
-            f"this network takes inputs of shape (..., {', '.join(map(str, shape))}), got {tuple(x.shape)}; give data, "
-            "latents or a context of that shape, or build it with another in_shape"
-        )
+    return ShapeError(
+        f"this network takes inputs of shape (..., {', '.join(map(str, shape))}), got {tuple(x.shape)}; give data, "
+        "latents or a context of that shape, or build it with another in_shape"
+    )

@@ -6,7 +6,7 @@ from math import prod
 from torch import Tensor, nn
 
 from jensen.nets.activations import ACTIVATIONS
-from jensen.nets.mlp import check_inputs
+from jensen.nets.mlp import wrong_inputs
 
 
 class Residual(nn.Module):
@@ -69,6 +69,7 @@ class ResidualMLP(nn.Module):
         super().__init__()
         self.in_shape = tuple(in_shape)
         self.in_dims = len(in_shape)
+        self.in_width = prod(in_shape)
         self.out_shape = tuple(out_shape)
         act = ACTIVATIONS[activation]
 
@@ -89,6 +90,7 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (*batch, *in_shape) to (*batch, *out_shape)."""
-        check_inputs(x, self.in_shape)
+        if prod(x.shape[x.ndim - self.in_dims :]) != self.in_width:
+            raise wrong_inputs(x, self.in_shape)
         out: Tensor = self.layers(x.reshape(*x.shape[: x.ndim - self.in_dims], -1))
         return out.reshape(*out.shape[:-1], *self.out_shape)
