@@ -44,6 +44,16 @@ PUBLISHED = {
     "ensemble, any budget": (2.40, 2.93, 1.21, 2.79, 1.18),
 }
 
+DROPOUT: dict[str, Any] = {
+    "method": "dropout",
+    "prior_scale": 1.0,
+    "epochs": 40,
+    "batches": 250,
+    "smallest_batch": 4,
+    "learning_rate": 0.005,
+    "rate_exponent": 0.5,
+}
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "ensemble": {
         "method": "ensemble",
@@ -67,26 +77,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.01,
     },
     "dropout": {
-        "method": "dropout",
+        **DROPOUT,
         "noise_scale": "network",
         "choices": [{"insert": 0.01}, {"insert": 0.05}],
-        "prior_scale": 1.0,
-        "epochs": 40,
-        "batches": 250,
-        "smallest_batch": 4,
-        "learning_rate": 0.005,
-        "rate_exponent": 0.5,
     },
     "dropout, constant noise": {
-        "method": "dropout",
+        **DROPOUT,
         "insert": [0.01, 0.05],
         "noise_factor": [1.0, 1.1, 1.25, 1.4],
-        "prior_scale": 1.0,
-        "epochs": 40,
-        "batches": 250,
-        "smallest_batch": 4,
-        "learning_rate": 0.005,
-        "rate_exponent": 0.5,
     },
     "backprop": {
         "method": "bayes-by-backprop",

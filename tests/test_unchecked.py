@@ -4,6 +4,13 @@ import subprocess
 import sys
 
 
+def assert_refused(code: str, wanted: list[str]) -> None:
+    """Each line that the code prints, in a process of its own, holds what is wanted there."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for line, text in zip(done.stdout.splitlines(), wanted, strict=True):
+        assert text in line
+
+
 def test_an_array_is_no_dataset() -> None:
     code = "import numpy, jensen.runs as runs; runs.fit(numpy.ones((4, 2)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -43,7 +50,6 @@ def test_a_network_and_scales_of_another_type_are_refused() -> None:
         "    try: w.fit(network, x, x[:, 0], method='map', epochs=1, **options)\n"
         "    except ConfigError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     wanted = [
         "wanted a torch.nn.Module, got builtin_function_or_method",
         "or 'network'; got [1]",
@@ -52,8 +58,7 @@ def test_a_network_and_scales_of_another_type_are_refused() -> None:
         "got 'half' and 0.0025",
         "got 0.5 and None",
     ]
-    for line, text in zip(done.stdout.splitlines(), wanted, strict=True):
-        assert text in line
+    assert_refused(code, wanted)
 
 
 def test_parameters_of_another_type_are_refused() -> None:
@@ -68,7 +73,6 @@ def test_parameters_of_another_type_are_refused() -> None:
         "    try: call()\n"
         "    except ConfigError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     wanted = [
         "got [('hidden', 3)]",
         "options is a dict from names to values",
@@ -78,8 +82,7 @@ def test_parameters_of_another_type_are_refused() -> None:
         "got '3'",
         "a whole number; got samples=2.5",
     ]
-    for line, text in zip(done.stdout.splitlines(), wanted, strict=True):
-        assert text in line
+    assert_refused(code, wanted)
 
 
 def test_a_noise_scale_of_numpy_is_kept_on_disk() -> None:

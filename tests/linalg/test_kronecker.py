@@ -31,7 +31,7 @@ def product(request: pytest.FixtureRequest) -> Kronecker:
     return PRODUCTS[request.param]()
 
 
-def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
+def assert_close(got: torch.Tensor, wanted: torch.Tensor) -> None:
     torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-10)
 
 
@@ -39,14 +39,14 @@ def test_algebra_equals_that_of_the_dense_matrix(product: Kronecker) -> None:
     dense = product.dense()
     x = vector(6, *product.shape)
     flat = x.flatten(1)
-    close(product.multiply(x).flatten(1), flat @ dense)
-    close(product.solve(x).flatten(1), torch.linalg.solve(dense, flat.T).T)
-    close(product.inverse_sqrt(product.inverse_sqrt(x)), product.solve(x))
-    close(product.log_det, dense.logdet())
-    close(product.trace, dense.trace())
-    close(product.quadratic(x), ((flat @ dense) * flat).sum(1))
-    close(product.inverse_gram(x), flat @ torch.linalg.solve(dense, flat.T))
-    close(product.inverse_diagonal().flatten(), torch.linalg.inv(dense).diagonal())
+    assert_close(product.multiply(x).flatten(1), flat @ dense)
+    assert_close(product.solve(x).flatten(1), torch.linalg.solve(dense, flat.T).T)
+    assert_close(product.inverse_sqrt(product.inverse_sqrt(x)), product.solve(x))
+    assert_close(product.log_det, dense.logdet())
+    assert_close(product.trace, dense.trace())
+    assert_close(product.quadratic(x), ((flat @ dense) * flat).sum(1))
+    assert_close(product.inverse_gram(x), flat @ torch.linalg.solve(dense, flat.T))
+    assert_close(product.inverse_diagonal().flatten(), torch.linalg.inv(dense).diagonal())
 
 
 def test_draws_have_the_inverse_as_covariance(product: Kronecker) -> None:
@@ -65,17 +65,17 @@ def test_shift_and_scale_keep_the_eigenbasis() -> None:
     moved = product.with_shift(2.0).with_scale(3.0)
     assert moved.factors[0] is product.factors[0]
     eye = torch.eye(12, dtype=torch.float64)
-    close(moved.dense(), 2 * eye + (product.dense() - 0.7 * eye) * 2)
-    close(moved.log_det, moved.dense().logdet())
+    assert_close(moved.dense(), 2 * eye + (product.dense() - 0.7 * eye) * 2)
+    assert_close(moved.log_det, moved.dense().logdet())
 
 
 def test_nothing_but_the_identity_needs_no_basis() -> None:
     product = PRODUCTS["two"]().with_scale(0.0).with_shift(3.0)
     x = vector(2, 3, 4)
     assert product.isotropic
-    close(product.multiply(x), 3 * x)
-    close(product.quadratic(x), 3 * x.square().sum((1, 2)))
-    close(product.log_det, product.dense().logdet())
+    assert_close(product.multiply(x), 3 * x)
+    assert_close(product.quadratic(x), 3 * x.square().sum((1, 2)))
+    assert_close(product.log_det, product.dense().logdet())
     assert "_decomposed" not in vars(product.factors[0])
 
 
@@ -85,7 +85,7 @@ def test_covariance_of_a_contraction() -> None:
     values, vectors = product.contracted_inverse(a), product.factors[0].vectors
     jacobian = torch.stack([torch.kron(torch.eye(3, dtype=a.dtype), row[None]) for row in a])
     assert vectors is not None
-    close(
+    assert_close(
         vectors @ values.diag_embed() @ vectors.T,
         jacobian @ torch.linalg.inv(product.dense()) @ jacobian.mT,
     )
@@ -93,8 +93,8 @@ def test_covariance_of_a_contraction() -> None:
 
 def test_sum_is_exact_for_one_factor() -> None:
     a, b = PRODUCTS["dense"](), Kronecker([Factor(vector(7).square())], 3.0, 0.4)
-    close(a.plus(b).dense(), a.dense() + b.dense())
-    close(b.plus(b).dense(), 2 * b.dense())
+    assert_close(a.plus(b).dense(), a.dense() + b.dense())
+    assert_close(b.plus(b).dense(), 2 * b.dense())
     assert b.plus(b).factors[0].diagonal
 
 
@@ -102,9 +102,9 @@ def test_sum_is_exact_where_a_factor_is_shared() -> None:
     shared = spread(3, 1)
     a = Kronecker([Factor(shared), Factor(spread(4, 2))], 1.5, 0.7)
     b = Kronecker([Factor(shared * 5), Factor(spread(4, 3))], 0.5, 0.2)
-    close(a.plus(b).dense(), a.dense() + b.dense())
+    assert_close(a.plus(b).dense(), a.dense() + b.dense())
     c = Kronecker([Factor(spread(3, 5)), Factor(a.factors[1].matrix * 2)], 1.0)
-    close(a.plus(c).dense(), a.dense() + c.dense())
+    assert_close(a.plus(c).dense(), a.dense() + c.dense())
 
 
 def test_sum_is_the_nearest_product() -> None:
@@ -115,7 +115,7 @@ def test_sum_is_the_nearest_product() -> None:
     # Van Loan's rearrangement: blocks as rows; its best rank-one part has the other singular values as its error.
     rows = whole.reshape(3, 4, 3, 4).transpose(1, 2).reshape(9, 16)
     rest = torch.linalg.svdvals(rows)[1:].square().sum().sqrt()
-    close((whole - got.dense()).norm(), rest)
+    assert_close((whole - got.dense()).norm(), rest)
     assert min(float(factor.values.min()) for factor in got.factors) >= 0
     assert float(torch.linalg.eigvalsh(got.dense()).min()) > 0
 
@@ -123,8 +123,8 @@ def test_sum_is_the_nearest_product() -> None:
 def test_sum_with_an_empty_product_is_the_other() -> None:
     a = PRODUCTS["two"]()
     nothing = Kronecker([Factor(torch.zeros(3, 3).double()), Factor(torch.zeros(4, 4).double())])
-    close(a.plus(nothing).dense(), a.dense())
-    close(nothing.plus(nothing).dense(), torch.zeros(12, 12).double())
+    assert_close(a.plus(nothing).dense(), a.dense())
+    assert_close(nothing.plus(nothing).dense(), torch.zeros(12, 12).double())
 
 
 def test_wrong_shapes_are_refused() -> None:

@@ -68,7 +68,7 @@ def hessian(f: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor
     return jacrev(jacrev(f))
 
 
-def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
+def assert_close(got: torch.Tensor, wanted: torch.Tensor) -> None:
     torch.testing.assert_close(got, wanted, rtol=1e-8, atol=1e-9)
 
 
@@ -93,9 +93,9 @@ def test_full_and_diagonal_equal_dense_gauss_newton(name: str) -> None:
     network, x = made(mlp), normal(5, 3)
     # These links are canonical: the Hessian in the outputs doesn't depend on the target.
     wanted = reference(network, x, hessian(negative_log))
-    close(dense(STRUCTURES["full"](problem(network, x, likelihood))), wanted)
+    assert_close(dense(STRUCTURES["full"](problem(network, x, likelihood))), wanted)
     got = STRUCTURES["diagonal"](problem(network, x, likelihood, memory=1000))
-    close(dense(got), wanted.diagonal().diag())
+    assert_close(dense(got), wanted.diagonal().diag())
 
 
 class Odd(nn.Module):
@@ -121,7 +121,7 @@ def test_the_diagonal_of_layers_whose_rows_are_not_data(count: int) -> None:
     likelihood, negative_log = LIKELIHOODS["categorical"]
     wanted = reference(network, x, hessian(negative_log))
     got = STRUCTURES["diagonal"](problem(network, x, likelihood))
-    close(dense(got), wanted.diagonal().diag())
+    assert_close(dense(got), wanted.diagonal().diag())
 
 
 def test_heteroscedastic_information_is_the_expected_hessian() -> None:
@@ -133,7 +133,7 @@ def test_heteroscedastic_information_is_the_expected_hessian() -> None:
         return torch.stack([1 / variance, torch.full_like(variance, 2.0)]).diag()
 
     got = STRUCTURES["full"](problem(network, x, NormalLikelihood("network")))
-    close(dense(got), reference(network, x, information))
+    assert_close(dense(got), reference(network, x, information))
 
 
 def test_empirical_is_the_sum_of_squared_gradients() -> None:
@@ -145,11 +145,13 @@ def test_empirical_is_the_sum_of_squared_gradients() -> None:
         rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))]))
     wanted = torch.stack(rows).T @ torch.stack(rows)
     options = {"curvature": "empirical"}
-    close(dense(STRUCTURES["full"](problem(network, x, CategoricalLikelihood(), y, **options))), wanted)
+    assert_close(
+        dense(STRUCTURES["full"](problem(network, x, CategoricalLikelihood(), y, **options))), wanted
+    )
     got = STRUCTURES["kronecker"](problem(network, x[:1], CategoricalLikelihood(), y[:1], **options))
     one = torch.outer(rows[0], rows[0])
     for start, stop in ((0, 16), (16, 24), (24, 34)):
-        close(dense(got)[start:stop, start:stop], one[start:stop, start:stop])
+        assert_close(dense(got)[start:stop, start:stop], one[start:stop, start:stop])
 
 
 ONE_ROW = {
@@ -180,7 +182,7 @@ def test_kronecker_is_exact_for_one_datum_of_one_place(name: str) -> None:
     start = 0
     for block in got.blocks:
         size = sum(torch.Size(shape).numel() for shape in block.packing.shapes)
-        close(dense(Precision([block])), whole[start : start + size, start : start + size])
+        assert_close(dense(Precision([block])), whole[start : start + size, start : start + size])
         start += size
     assert start == len(whole)
 
@@ -213,14 +215,14 @@ def test_attention_has_kronecker_products() -> None:
     rate = network(x)[0].exp().detach()
     for block in got.blocks:
         j = block.packing.pack(jacobian).flatten(1)
-        close(block.matrix.dense(), (j.T * rate) @ j)
+        assert_close(block.matrix.dense(), (j.T * rate) @ j)
 
 
 def test_kronecker_is_exact_for_a_linear_model_with_normal_noise() -> None:
     network, x = made(lambda: nn.Linear(3, 2)), normal(20, 3)
     wanted = reference(network, x, hessian(LIKELIHOODS["normal"][1]))
     got = STRUCTURES["kronecker"](problem(network, x, NormalLikelihood("learned"), memory=500))
-    close(dense(got), wanted)
+    assert_close(dense(got), wanted)
 
 
 class Scaled(nn.Module):
@@ -246,7 +248,7 @@ def test_the_short_way_for_the_last_layer_is_the_long_way(name: str, curvature: 
                 problem(network, x, LIKELIHOODS[name][0], targets, subset=[layer], **options)
             )
         )
-    close(dense(found[0]), dense(found[1]))
+    assert_close(dense(found[0]), dense(found[1]))
     assert float(dense(found[0]).diagonal().min()) > 0
 
 
@@ -266,8 +268,8 @@ def test_changes_in_place_after_a_layer_change_nothing() -> None:
         for inplace in (False, True)
         for subset in ("all", "last-layer")
     ]
-    close(dense(found[2]), dense(found[0]))
-    close(dense(found[3]), dense(found[1]))
+    assert_close(dense(found[2]), dense(found[0]))
+    assert_close(dense(found[3]), dense(found[1]))
 
 
 @pytest.mark.parametrize(("groups", "padding", "stride"), [(1, 1, 2), (2, "same", 1), (4, 0, 1)])
@@ -303,7 +305,7 @@ def test_convolutions_expand_over_places(groups: int, padding: Any, stride: int)
         for o in range(0, 4, 4 // groups)
     ]
     rows = torch.cat([torch.cat(first), torch.ones(3 * places * groups, 1)], 1)
-    close(got.blocks[0].matrix.dense(), torch.kron(left, rows.T @ rows / groups))
+    assert_close(got.blocks[0].matrix.dense(), torch.kron(left, rows.T @ rows / groups))
 
 
 def test_embedding_counts_its_entries() -> None:
@@ -311,11 +313,11 @@ def test_embedding_counts_its_entries() -> None:
     x = torch.tensor([[1, 1], [4, 0], [1, 3]])
     got = STRUCTURES["kronecker"](problem(network, x, NormalLikelihood("learned")))
     left, right = got.blocks[0].matrix.factors
-    close(left.matrix, torch.tensor([0.0, 3.0, 0.0, 1.0, 1.0]).double())
+    assert_close(left.matrix, torch.tensor([0.0, 3.0, 0.0, 1.0, 1.0]).double())
     weight = network[2].weight.detach()
     # The second place of the second datum is padding, which has no gradient.
     g = torch.cat([weight[:, :3]] * 3 + [weight[:, 3:]] * 2)
-    close(right.matrix, g.T @ g / 5)
+    assert_close(right.matrix, g.T @ g / 5)
 
 
 def test_masked_entries_are_left_out() -> None:
@@ -327,7 +329,7 @@ def test_masked_entries_are_left_out() -> None:
     part = STRUCTURES["full"](
         problem(network, x, PoissonLikelihood(), subset=["0.weight"], masks={"0.weight": mask})
     )
-    close(part.blocks[0].matrix.dense(), whole.blocks[0].matrix.dense()[3:6, 3:6])
+    assert_close(part.blocks[0].matrix.dense(), whole.blocks[0].matrix.dense()[3:6, 3:6])
     with seeded(0):
         drawn = part.with_shifts([1.0]).sample(3)["0.weight"]
     assert drawn.shape == (3, 4, 3)
@@ -350,7 +352,7 @@ def test_networks_that_vmap_refuses_are_gone_through_with_a_warning() -> None:
     wanted = reference(network, x, hessian(LIKELIHOODS["poisson"][1]))
     with pytest.warns(RuntimeWarning, match=r"network \(Branches\) does what can't be done for many data"):
         got = STRUCTURES["full"](problem(network, x, PoissonLikelihood()))
-    close(dense(got), wanted)
+    assert_close(dense(got), wanted)
 
 
 def test_unsupported_layers_are_named() -> None:

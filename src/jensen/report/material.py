@@ -25,7 +25,6 @@ SHOWN = 1000
 EVALUATED = 500
 """Data that the report evaluates itself where nobody has, at most."""
 
-
 _SHOWN = (
     "elbo",
     "nll",
@@ -40,6 +39,7 @@ _SHOWN = (
     "active_units",
     "reconstruction_error",
 )
+"""Numbers of an evaluation that the sections show."""
 
 
 @dataclass(frozen=True)
