@@ -30,6 +30,7 @@ from jensen.likelihoods import LIKELIHOODS, Likelihood
 from jensen.seeding import seeded
 
 SHIFT, UNIT = 1.5, 2.0
+LOG_LEVEL = 0.5
 LEARNED = 0.375
 """What a learned scalar (log-scale, log-dispersion) is set to; exact in single precision."""
 
@@ -209,6 +210,15 @@ CASES: dict[str, Case] = {
         extremes=[(a,) for a in (-30.0, -5.0, 0.0, 3.0, 10.0, 30.0)],
         usual=[(-1.0,), (0.5,), (2.0,)],
         domain=(0, 2000),
+        **COUNTS,
+    ),
+    "poisson, level": Case(
+        "poisson",
+        lambda outputs, x: references.poisson(outputs[0] + LOG_LEVEL, x),
+        extremes=[(a,) for a in (-30.0, 0.0, 30.0)],
+        usual=[(-1.5,), (2.5,)],
+        domain=(0, 200),
+        options={"level": torch.tensor(LOG_LEVEL, dtype=torch.float64).exp()},
         **COUNTS,
     ),
 }

@@ -17,15 +17,13 @@ from jensen.recipes import RECIPES
 from jensen.recipes.vae import AUTO, assemble, objective, resolve
 from jensen.runs import fit
 
-SMALL = {
-    "epochs": 1,
-    "latent_dim": 2,
-    "components": 3,
-    "hidden": 6,
-    "channels": 3,
-    "width": 6,
-    "blocks": 1,
-    "batch_size": 32,
+SMALL = {"epochs": 1, "latent_dim": 2, "batch_size": 32}
+CONVOLUTIONAL = {"channels": 3}
+NETWORKS = {
+    "mlp": {"hidden": 6},
+    "conv": CONVOLUTIONAL,
+    "residual": CONVOLUTIONAL,
+    "residual-mlp": {"width": 6, "blocks": 1},
 }
 LIKELIHOODS = {
     "binary": ("bernoulli", "continuous-bernoulli", "normal", "categorical", "poisson"),
@@ -33,7 +31,6 @@ LIKELIHOODS = {
     "counts": ("poisson", "negative-binomial", "normal", "categorical"),
     "real": ("normal",),
 }
-NETWORKS = ("mlp", "conv", "residual", "residual-mlp")
 LATENTS = (
     ("normal", "normal"),
     ("learned-normal", "full-normal"),
@@ -46,7 +43,8 @@ LATENTS = (
 
 
 def fitted_numbers(dataset: Dataset, recipe: str = "vae", **options: object):
-    run = fit(dataset, recipe, {**SMALL, **options}, valid=0.2)
+    widths = NETWORKS[str(options.get("network", "mlp"))]
+    run = fit(dataset, recipe, {**SMALL, **widths, **options}, valid=0.2)
     assert run.history[-1]["skipped"] == 0
     numbers = evaluate(run.model, run.prepare(dataset), 3)
     for key in ("elbo", "nll", "nll_standard_error", "reconstruction_error"):
@@ -74,13 +72,15 @@ def combinations() -> list[tuple[str, str, str, str, str]]:
     return [
         (*pair, network, *next(latents))
         for place, pair in enumerate(pairs)
-        for network in NETWORKS[place % 2 :: 2]
+        for network in list(NETWORKS)[place % 2 :: 2]
     ]
 
 
 @pytest.mark.parametrize(("kind", "likelihood", "network", "prior", "posterior"), combinations())
 def test_parts_go_together(kind: str, likelihood: str, network: str, prior: str, posterior: str) -> None:
-    options = {"gradient": "score", "samples": 2} if prior == "class" else {}
+    options: dict[str, object] = {"gradient": "score", "samples": 2} if prior == "class" else {}
+    if prior == "mixture":
+        options["components"] = 3
     run, numbers = fitted_numbers(
         made(kind), likelihood=likelihood, network=network, prior=prior, posterior=posterior, **options
     )
@@ -143,6 +143,11 @@ def test_epochs_are_more_for_small_data() -> None:
         ({"bound": "iwae", "beta": 2}, "use them with bound='elbo'"),
         ({"bound": "iwae", "free_bits": 1}, "use them with bound='elbo'"),
         ({"bound": "renyi", "kl_warm_up": 1}, "use them with bound='elbo'"),
+        ({"channels": 4}, "channels is for network='conv' or 'residual'.*network='mlp'.*leave channels out, or set network"),
+        ({"network": "residual-mlp", "hidden": 4}, "hidden is for network='mlp'"),
+        ({"width": 4}, "width is for network='residual-mlp'"),
+        ({"components": 3}, "components is for prior='mixture'"),
+        ({"likelihood": "normal", "classes": 4}, "classes is for likelihood='categorical'"),
         ({"scale": -1}, "a number above 0"),
         ({"scale": float("nan")}, "a finite number"),
     ],
@@ -196,6 +201,23 @@ def test_constant_columns(kind: str, scale: str) -> None:
     run, numbers = fitted_numbers(from_array(x), scale=scale, likelihood=likelihood, epochs=3)
     assert all(torch.isfinite(value).all() for value in run.model.state_dict().values())
     assert isfinite(numbers["elbo"])
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative-binomial"])
+def test_counts_begin_at_their_mean(likelihood: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.poisson([0.0, 0.1, 3.0, 20_000.0], size=(200, 4))
+    config = resolve(RECIPES["vae"].config({"likelihood": likelihood}), from_array(x).schema, len(x))
+    model = assemble(config, from_array(x).schema, torch.as_tensor(x).float())
+    neutral = torch.zeros(1, 1, 4)
+    started = model.likelihood.cells(neutral).mean[0].detach()
+    # A column without a count begins at half a count in all.
+    torch.testing.assert_close(started[1:], torch.as_tensor(x).float().mean(0)[1:])
+    assert float(started[0]) == pytest.approx(0.5 / 200)
+    # Weights are loaded into a model that knows no data, and the level comes with them.
+    other = assemble(config, from_array(x).schema)
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.likelihood.cells(neutral).mean[0].detach(), started)
 
 
 def test_all_columns_constant() -> None:

@@ -242,7 +242,7 @@ def test_a_fit_that_fails_is_a_line_in_the_table_and_the_others_go_on(tmp_path: 
         models,
         tmp_path,
         **ARGUMENTS,
-        model_options={"bad": {"likelihood": "poisson", "network": "conv"}},
+        model_options={"bad": {"likelihood": "poisson", "hidden": (400,), "network": "conv"}},
         watcher=watcher,
     )
     rows = {row.label: row for row in found.rows}
@@ -260,7 +260,7 @@ def test_a_fit_that_fails_is_a_line_in_the_table_and_the_others_go_on(tmp_path: 
         models,
         tmp_path,
         **ARGUMENTS,
-        model_options={"bad": {"likelihood": "poisson", "network": "conv"}},
+        model_options={"bad": {"likelihood": "poisson", "hidden": (400,), "network": "conv"}},
     )
     assert [row.errors for row in again.rows] == [row.errors for row in found.rows]
     with pytest.raises(FitError, match="every fit of the comparison failed; bad with seed 0"):

@@ -36,6 +36,7 @@ def resolve(config: VAEConfig, schema: Schema, n: int) -> VAEConfig:
     choices: dict[str, Any] = {}
     if config.likelihood == "auto":
         choices["likelihood"] = AUTO[schema.kind]
+    _refuse_idle(config.model_copy(update=choices))
     if config.epochs is None:
         steps = -(-n // config.batch_size)
         choices["epochs"] = max(200, -(-2000 // steps))
@@ -87,6 +88,8 @@ def assemble(config: VAEConfig, schema: Schema, x: Tensor | Stored | None = None
     if config.likelihood == "normal":
         shift, unit = _units(schema, x)
         options |= {"shift": shift, "unit": unit}
+    elif config.likelihood in ("poisson", "negative-binomial"):
+        options["level"] = _level(schema, x)
 
     architecture = ARCHITECTURES[config.network]
     settings = {name: getattr(config, name) for name in architecture.options}
@@ -118,6 +121,25 @@ def objective(model: LatentVariableModel, config: VAEConfig) -> VariationalObjec
         free_bits=config.free_bits,
         warm_up=config.kl_warm_up,
     )
+
+
+def _refuse_idle(config: VAEConfig) -> None:
+    """Refuses an option that was set for a family that isn't chosen, where it would do nothing."""
+    owners = {
+        "components": ("prior", ("mixture",)),
+        "scale": ("likelihood", ("normal",)),
+        "classes": ("likelihood", ("categorical",)),
+    }
+    for option in {option for architecture in ARCHITECTURES.values() for option in architecture.options}:
+        takers = [name for name, architecture in ARCHITECTURES.items() if option in architecture.options]
+        owners[option] = ("network", tuple(takers))
+    for option, (choice, takers) in sorted(owners.items()):
+        chosen = getattr(config, choice)
+        if chosen not in takers and getattr(config, option) != VAEConfig.model_fields[option].default:
+            raise ConfigError(
+                f"{option} is for {choice}={' or '.join(map(repr, takers))}, and this one has {choice}={chosen!r}, where "
+                f"it would do nothing; leave {option} out, or set {choice}"
+            )
 
 
 def _economic(network: nn.Module, config: VAEConfig, *, fitting: bool) -> nn.Module:
@@ -169,6 +191,17 @@ def _units(schema: Schema, x: Tensor | Stored | None, *, log: bool = False) -> t
     # Less than that is the rounding of the mean, or nothing to float32, which has no square of it.
     varies = (spread > 1e-12 * mean.abs()) & (spread > 1e-16)
     return mean.float(), torch.where(varies, spread, 1.0).float()
+
+
+def _level(schema: Schema, x: Tensor | Stored | None) -> Tensor:
+    """Mean of each cell of counts; that of half a count in all where there was none."""
+    if x is None:
+        return torch.ones(schema.event_shape)
+    if isinstance(x, Tensor):
+        n, mean = len(x), x.double().mean(0)
+    else:
+        n, mean = x.statistics.plain.count, torch.as_tensor(x.statistics.plain.mean)
+    return mean.clamp(min=0.5 / n).float()
 
 
 def _inputs(encoder: nn.Module, config: VAEConfig, schema: Schema, x: Tensor | Stored | None) -> nn.Module:
