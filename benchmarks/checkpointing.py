@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
-from common import keep, timed
+from common import keep, most_at_once, timed
 from jensen.nets import ARCHITECTURES, Checkpointed
 
 NETWORKS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
@@ -26,18 +25,6 @@ WAYS: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 def step(network: nn.Module, x: Tensor) -> None:
     network(x).square().sum().backward()
-
-
-def most_at_once(network: nn.Module, x: Tensor) -> int:
-    """Bytes that a step has at once, at most, beside weights and gradients."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step(network, x)
-    total = most = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            total += event.nbytes()
-            most = max(most, total)
-    return most
 
 
 def main() -> None:
@@ -62,7 +49,10 @@ def main() -> None:
             for way, network in networks.items():
                 times[way].append(timed(lambda network=network, x=x: step(network, x)))
         found[title] = {
-            way: {"megabytes": most_at_once(network, x) / 1e6, "seconds": statistics.median(times[way])}
+            way: {
+                "megabytes": most_at_once(lambda network=network, x=x: step(network, x)) / 1e6,
+                "seconds": statistics.median(times[way]),
+            }
             for way, network in networks.items()
         }
         print(title)

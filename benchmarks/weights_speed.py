@@ -8,6 +8,8 @@ the rounds' ratios. Without bayesian-torch its column is left out.
   its examples do it. Both go over the same batches for several epochs.
 - 8 members trained by ``method="ensemble"``, against 8 plain loops one after the other.
 - A prediction from 100 draws, against a loop over draws with ``torch.func.functional_call``.
+- The most that an epoch of Bayes by backprop has in memory at once, as it is by default and with 8 draws, against
+  an epoch of the plain loop: tensors, weights and the optimiser's state among them, beside the data.
 
 Networks are of UCI size (13-50-1, batches of 32) and 784-400-400-10 (batches of 100).
 """
@@ -24,13 +26,15 @@ from torch.func import functional_call
 from torch.nn import functional
 
 import jensen as jn
-from common import in_turn, keep, ratio, timed
+from common import in_turn, keep, most_at_once, ratio, timed
 
 DRAWS, MEMBERS, PREDICTIONS = 8, 8, 100
 
 Sizes = dict[str, tuple[tuple[int, ...], int, int, int]]
 SIZES: Sizes = {"13-50-1": ((13, 50, 1), 455, 32, 20), "784-400-400-10": ((784, 400, 400, 10), 1000, 100, 2)}
 """Widths, data, batch size, epochs of a measurement."""
+LARGE = ((784, 400, 400, 10), (784, 1200, 1200, 10))
+"""Networks whose memory is measured; that of small ones is kilobytes, most of them the batch."""
 
 
 def chain(widths: tuple[int, ...]) -> nn.Module:
@@ -90,6 +94,27 @@ def bayesian_torch(widths: tuple[int, ...], device: str) -> nn.Module | None:
         },
     )
     return model.to(device)
+
+
+def memory(widths: tuple[int, ...], n: int, batch: int) -> dict[str, float]:
+    """Bytes at once of an epoch of the plain loop, and how many times them Bayes by backprop has."""
+    x, y, kind = problem(widths, n, "cpu")
+    network, loss = chain(widths), loss_of(kind)
+    options: dict[str, Any] = {"likelihood": kind, "batch_size": batch, "epochs": 1}
+
+    def plain() -> None:
+        alone = chain(widths)
+        loop(alone.parameters(), x, y, batch, 1, lambda rows, targets: loss(alone(rows), targets))
+
+    def fitted(**further: Any) -> float:
+        method = "bayes-by-backprop"
+        return float(most_at_once(lambda: jn.weights.fit(network, x, y, method=method, **options, **further)))
+
+    # What is made once in a process is made before.
+    plain(), fitted()
+    alone = float(most_at_once(plain))
+    found = {"plain, bytes": alone, "times, by default": fitted() / alone}
+    return found | {f"times, {DRAWS} draws a step": fitted(samples=DRAWS) / alone}
 
 
 def wait(device: str) -> None:
@@ -204,7 +229,13 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     found = {name: measured(*size, arguments.rounds, arguments.device) for name, size in SIZES.items()}
     name = "weights_speed" if arguments.device == "cpu" else "weights_speed_cuda"
-    keep(name, {"rounds": arguments.rounds, "device": arguments.device, "seconds": found})
+    result = {"rounds": arguments.rounds, "device": arguments.device, "seconds": found}
+    if arguments.device == "cpu":
+        large = {"-".join(map(str, widths)): memory(widths, 1000, 100) for widths in LARGE}
+        result["memory of Bayes by backprop"] = large
+        for size, figures in large.items():
+            print(size, figures)
+    keep(name, result)
     print("| network | task | jensen, s | loop, s | times faster |\n|---|---|---:|---:|---:|")
     for size, tasks in found.items():
         for task, values in tasks.items():

@@ -106,3 +106,21 @@ def test_what_is_no_path_is_refused() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for line, got in zip(done.stdout.splitlines(), ("NoneType", "ndarray", "''"), strict=True):
         assert f"a known name or a path is wanted, got {got}. Make a data set of an array by" in line
+
+
+def test_a_model_says_what_it_takes() -> None:
+    code = (
+        "import torch, jensen as jn; from jensen.errors import DataError\n"
+        "from jensen import nets\n"
+        "model = jn.models.LatentVariableModel(jn.priors.StandardNormal(2),"
+        "jn.posteriors.DiagonalNormal(nets.MLP((6,), (2, 2))),"
+        "jn.likelihoods.Bernoulli(nets.MLP((2,), (1, 6)), (6,)))\n"
+        "x = torch.ones(5, 6)\n"
+        "calls = [lambda: model.terms(x, samples=1.5), lambda: model.terms(x.numpy()), lambda: model.encode([[1.0]]),"
+        "lambda: model.sample(2.5), lambda: model.sample(-1), lambda: jn.evaluation.evaluate(model, x.numpy(), 3)]\n"
+        "for call in calls:\n"
+        "    try: call()\n"
+        "    except DataError as error: print(error)\n"
+    )
+    wanted = ["got 1.5", "got ndarray; use torch.as_tensor", "got list", "got 2.5", "got -1", "got ndarray"]
+    assert_refused(code, wanted)

@@ -32,6 +32,14 @@ PEERS = (
     "blackjax Pathfinder",
     "pymc ADVI",
 )
+SVI = ("numpyro AutoNormal", "numpyro AutoMultivariateNormal", "pymc ADVI")
+AFTER, WHOLE = "seconds_after_imports", "seconds_of_process"
+LIMITS = {
+    "after imports, of the fastest SVI": 1 / 5,
+    "process, of the fastest SVI": 1 / 2,
+    "process, of NUTS": 1 / 3,
+}
+"""Of our default's seconds."""
 RESULT = "posteriordb_vi"
 LIMIT_SECONDS = 900
 
@@ -100,6 +108,37 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def times(found: dict[str, Any]) -> dict[str, Any]:
+    """Our default's seconds over the fastest SVI's and over NUTS', posterior by posterior, of seeds that all have."""
+    ours, nuts = OURS[0], "numpyro NUTS"
+    rows: dict[str, dict[str, float]] = {}
+    for posterior, methods in found.items():
+        raced = [method for method in (ours, *SVI, nuts) if method in methods]
+        if ours not in raced or nuts not in raced or len(raced) < 3:
+            continue
+        shared = set.intersection(*(set(methods[method]) for method in raced))
+        fits = {method: [methods[method][seed] for seed in sorted(shared)] for method in raced}
+        done = {method: rows for method, rows in fits.items() if rows and not any("failed" in r for r in rows)}
+        rivals = [method for method in done if method in SVI]
+        if ours not in done or nuts not in done or not rivals:
+            continue
+
+        def seconds(method: str, key: str, done: dict[str, Any] = done) -> float:
+            return statistics.median(row[key] for row in done[method])
+
+        fastest = {key: min(seconds(method, key) for method in rivals) for key in (AFTER, WHOLE)}
+        rows[posterior] = {
+            "after imports, of the fastest SVI": seconds(ours, AFTER) / fastest[AFTER],
+            "process, of the fastest SVI": seconds(ours, WHOLE) / fastest[WHOLE],
+            "process, of NUTS": seconds(ours, WHOLE) / seconds(nuts, WHOLE),
+        }
+    reached = {
+        what: f"{sum(row[what] <= limit for row in rows.values())} of {len(rows)} at most {limit:.2f}"
+        for what, limit in LIMITS.items()
+    }
+    return {"ratios": rows, "reached": reached}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed")
@@ -120,9 +159,10 @@ def main() -> None:
                 if str(seed) in seeds and not arguments.again:
                     continue
                 seeds[str(seed)] = fit(method, posterior, seed)
-                keep(RESULT, {"posteriors": found})
+                keep(RESULT, {"posteriors": found, "times": times(found)})
                 print(posterior, method, seed, seeds[str(seed)], file=sys.stderr, flush=True)
     print(table(found))
+    print(times(found)["reached"])
 
 
 if __name__ == "__main__":

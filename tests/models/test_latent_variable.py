@@ -206,7 +206,7 @@ def test_only_discrete_latents_can_be_enumerated() -> None:
 
 @pytest.mark.parametrize("samples", [0, -1])
 def test_no_samples_are_refused(samples: int) -> None:
-    with pytest.raises(ShapeError, match=f"at least 1, got {samples}"):
+    with pytest.raises(ShapeError, match=f"at least 1, a whole number, got {samples}"):
         small().terms(binary(2), samples=samples)
 
 

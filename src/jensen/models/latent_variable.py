@@ -1,7 +1,8 @@
 """A latent-variable model assembled from a prior, a posterior and a likelihood."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch.distributions import Distribution
 
 from jensen.bounds import PATHWISE, Deferred, Draw, HasTerms, Samples, Terms
 from jensen.distributions import Conditional, closed_form_kl, detached, log_prob_observed, sample_common
-from jensen.errors import BoundError, ShapeError
+from jensen.errors import BoundError, DataError, ShapeError
 
 
 @runtime_checkable
@@ -81,7 +82,16 @@ class LatentVariableModel(nn.Module):
         context: Float[Tensor, "batch *context"] | None = None,
         observed: Bool[Tensor, "batch *event"] | None = None,
     ) -> Distribution:
-        """The posterior q(z | x, context) given the cells that were observed, of batch shape (batch,)."""
+        """The posterior q(z | x, context) given the cells that were observed, of batch shape (batch,).
+
+        Raises:
+            DataError: If the data are no tensor.
+        """
+        if not isinstance(cast(Any, x), Tensor):
+            raise DataError(
+                f"a model takes a tensor of its own dtype and device, got {type(x).__name__}; use torch.as_tensor, or "
+                "run.prepare(dataset) for the data of a Run"
+            )
         if observed is not None:
             x = torch.where(observed, x, 0.0)
             if self.mask_as_input:
@@ -121,7 +131,7 @@ class LatentVariableModel(nn.Module):
 
         Raises:
             BoundError: If the draws have to carry gradients that they can't, or can't be enumerated.
-            ShapeError: If ``samples`` is less than one.
+            ShapeError: If ``samples`` is no whole number above 0.
         """
         q = self.encode(x, context, observed) if encoded is None else encoded
         p = self.prior(context)
@@ -169,7 +179,12 @@ class LatentVariableModel(nn.Module):
 
         Returns:
             Data (n, *event) and latents (n, latent_dim), draws of p(x, z) without gradients.
+
+        Raises:
+            ShapeError: If n is no whole number of at least 0.
         """
+        if not isinstance(cast(Any, n), int | np.integer) or n < 0:
+            raise ShapeError(f"n, how many data to draw, is a whole number of at least 0, got {n}")
         with torch.no_grad():
             p = self.prior(context)
             z = p.sample() if p.batch_shape else p.sample(torch.Size((n,)))
@@ -184,8 +199,8 @@ def _latents(q: Distribution, samples: Samples, draw: Draw, batch: int) -> tuple
             )
         z = q.enumerate_support(expand=True)
         return z, q.log_prob(z)
-    if samples < 1:
-        raise ShapeError(f"samples has to be at least 1, got {samples}")
+    if not isinstance(cast(Any, samples), int | np.integer) or samples < 1:
+        raise ShapeError(f"samples has to be at least 1, a whole number, got {samples}")
     if draw.common_noise:
         return sample_common(q, samples), None
     if not draw.reparameterised:

@@ -137,8 +137,8 @@ def _refuse_idle(config: VAEConfig) -> None:
         chosen = getattr(config, choice)
         if chosen not in takers and getattr(config, option) != VAEConfig.model_fields[option].default:
             raise ConfigError(
-                f"{option} is for {choice}={' or '.join(map(repr, takers))}, and this one has {choice}={chosen!r}, where "
-                f"it would do nothing; leave {option} out, or set {choice}"
+                f"{option} is for {choice}={' or '.join(map(repr, takers))} and would do nothing for "
+                f"{choice}={chosen!r}; leave {option} out, or set {choice}"
             )
 
 
