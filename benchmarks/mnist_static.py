@@ -65,6 +65,7 @@ def measure(
         "fit_seconds": seconds,
         "epochs": len(run.history),
         "fitted_on": "training and validation images" if together else "training images",
+        "set": options,
         "best_valid_elbo": max(checked, default=None),
         "train_elbo": run.history[-1]["train"]["elbo"],
         "options": run.config.model_dump(mode="json"),
@@ -98,8 +99,9 @@ def pythae_time(
     return measured
 
 
-def _key(record: dict[str, Any]) -> tuple[str, str, int]:
-    return record.get("recipe", "vae"), record.get("fitted_on", "training images"), record["seed"]
+def _key(record: dict[str, Any]) -> tuple[str, str, str, int]:
+    changed = json.dumps(record.get("set", {}), sort_keys=True)
+    return record.get("recipe", "vae"), record.get("fitted_on", "training images"), changed, record["seed"]
 
 
 def merge(seeds: list[dict[str, Any]], pythae: dict[str, Any] | None) -> None:
@@ -143,7 +145,11 @@ def main() -> None:
     if arguments.pythae is not None:
         options.pop("epochs", None)
         sizes = ["--data", arguments.timing_data, "--rounds", arguments.timing_rounds]
-        fits = [fit for fit in kept("mnist_static").get("seeds", []) if fit.get("recipe", "vae") == "vae"]
+        fits = [
+            fit
+            for fit in kept("mnist_static").get("seeds", [])
+            if _key(fit)[:3] == ("vae", "training images", "{}")
+        ]
         timing = pythae_time(arguments.pythae, options, fits, sizes)
         merge([], timing)
         print(timing)

@@ -59,7 +59,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "method": "ensemble",
         "members": 5,
         "noise_scale": "network",
-        "adversarial": 0.01,
+        "adversarial": 0.005,
         "prior_scale": 0.5,
         "epochs": 40,
         "batches": 64,

@@ -118,7 +118,9 @@ def times(found: dict[str, Any]) -> dict[str, Any]:
             continue
         shared = set.intersection(*(set(methods[method]) for method in raced))
         fits = {method: [methods[method][seed] for seed in sorted(shared)] for method in raced}
-        done = {method: rows for method, rows in fits.items() if rows and not any("failed" in r for r in rows)}
+        done = {
+            method: rows for method, rows in fits.items() if rows and not any("failed" in r for r in rows)
+        }
         rivals = [method for method in done if method in SVI]
         if ours not in done or nuts not in done or not rivals:
             continue
