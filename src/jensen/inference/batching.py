@@ -14,7 +14,7 @@ from jensen.inference.recording import Dispatch, record
 
 Scalar = Callable[[Tensor], Tensor]
 
-BUDGET = 64_000_000
+BUDGET = 16_000_000
 """Bytes of intermediate results that one call may hold, about; small enough to be near the processor's caches."""
 
 
