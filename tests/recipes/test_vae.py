@@ -143,7 +143,10 @@ def test_epochs_are_more_for_small_data() -> None:
         ({"bound": "iwae", "beta": 2}, "use them with bound='elbo'"),
         ({"bound": "iwae", "free_bits": 1}, "use them with bound='elbo'"),
         ({"bound": "renyi", "kl_warm_up": 1}, "use them with bound='elbo'"),
-        ({"channels": 4}, "channels is for network='conv' or 'residual' .*; leave channels out, or set network"),
+        (
+            {"channels": 4},
+            "channels is for network='conv' or 'residual' .*; leave channels out, or set network",
+        ),
         ({"network": "residual-mlp", "hidden": 4}, "hidden is for network='mlp'"),
         ({"width": 4}, "width is for network='residual-mlp'"),
         ({"components": 3}, "components is for prior='mixture'"),

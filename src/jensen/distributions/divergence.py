@@ -1,5 +1,6 @@
 """Kullback-Leibler divergences in closed form, where there is one."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, kl_divergence, register_kl
@@ -43,7 +44,7 @@ def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
         q = Independent(q.cells, 1, validate_args=False)
     if q.batch_shape != p.batch_shape:
         # Some of torch's divergences, as that of Bernoullis, don't broadcast.
-        shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+        shape = torch.Size(np.broadcast_shapes(q.batch_shape, p.batch_shape))
         q, p = q.expand(shape), p.expand(shape)
     try:
         return kl_divergence(q, p)

@@ -6,6 +6,7 @@ from math import prod
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import constraints
@@ -126,8 +127,9 @@ def _value(bound: Bound, before: Parameters, shape: tuple[int, ...]) -> Tensor:
         ) from error
     value = torch.as_tensor(value, dtype=torch.float64)
     try:
-        fits = torch.broadcast_shapes(value.shape, shape) == shape
-    except RuntimeError:
+        # torch's own loads a library for symbols, which takes longer than a fit.
+        fits = np.broadcast_shapes(value.shape, shape) == shape
+    except ValueError:
         fits = False
     if not fits:
         raise ShapeError(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import log, sqrt
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import (
@@ -46,8 +47,8 @@ def comparable(p: Distribution, q: Distribution) -> tuple[Distribution, Distribu
             f"one of {_name(p)} and {_name(q)} has a density and the other a mass; they can't be compared"
         )
     try:
-        shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-    except RuntimeError:
+        shape = torch.Size(np.broadcast_shapes(p.batch_shape, q.batch_shape))
+    except ValueError:
         raise ShapeError(
             f"batches of shape {tuple(p.batch_shape)} and {tuple(q.batch_shape)} don't broadcast"
         ) from None

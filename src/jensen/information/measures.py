@@ -6,7 +6,7 @@ outcomes can be listed (standard error and samples are zero), else a Monte Carlo
 
 from typing import overload
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -402,8 +402,8 @@ def _two_tables(
     first, second = tables.checked(p, name="first table"), tables.checked(q, name="second table")
     tables.same_outcomes(first, second)
     try:
-        torch.broadcast_shapes(first.shape, second.shape)
-    except RuntimeError:
+        np.broadcast_shapes(first.shape, second.shape)
+    except ValueError:
         raise ShapeError(
             f"tables of shape {tuple(first.shape)} and {tuple(second.shape)} don't broadcast"
         ) from None

@@ -16,9 +16,7 @@ class Counts(Likelihood):
     support: ClassVar[str] = "integers of at least 0"
     log_level: Tensor
 
-    def __init__(
-        self, network: nn.Module, event_shape: tuple[int, ...], level: Tensor | None = None
-    ) -> None:
+    def __init__(self, network: nn.Module, event_shape: tuple[int, ...], level: Tensor | None = None) -> None:
         super().__init__(network, event_shape)
         self.register_buffer("log_level", torch.zeros(()) if level is None else level.log())
 
@@ -62,9 +60,7 @@ class NegativeBinomial(Counts):
             mean, so that training begins there whatever the counts are. By default 1.
     """
 
-    def __init__(
-        self, network: nn.Module, event_shape: tuple[int, ...], level: Tensor | None = None
-    ) -> None:
+    def __init__(self, network: nn.Module, event_shape: tuple[int, ...], level: Tensor | None = None) -> None:
         super().__init__(network, event_shape, level)
         self.log_dispersion = nn.Parameter(torch.zeros(self.event_shape))
 
