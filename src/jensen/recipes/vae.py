@@ -125,7 +125,7 @@ def objective(model: LatentVariableModel, config: VAEConfig) -> VariationalObjec
 
 def _refuse_idle(config: VAEConfig) -> None:
     """Refuses an option that was set for a family that isn't chosen, where it would do nothing."""
-    owners = {
+    owners: dict[str, tuple[str, tuple[str, ...]]] = {
         "components": ("prior", ("mixture",)),
         "scale": ("likelihood", ("normal",)),
         "classes": ("likelihood", ("categorical",)),
