@@ -206,6 +206,12 @@ def test_constant_columns(kind: str, scale: str) -> None:
     assert isfinite(numbers["elbo"])
 
 
+def test_data_whose_squares_overflow_are_refused() -> None:
+    x = made("real", shape=(3,)).x * np.float32(1e20)
+    with pytest.raises(SupportError, match=r"as large as .*e\+20, .* divide them by a power of ten"):
+        fit(from_array(x), options=SMALL)
+
+
 @pytest.mark.parametrize("likelihood", ["poisson", "negative-binomial"])
 def test_counts_begin_at_their_mean(likelihood: str) -> None:
     rng = np.random.default_rng(0)

@@ -178,7 +178,11 @@ def _check(likelihood: Likelihood, x: Tensor | Stored) -> None:
 
 
 def _units(schema: Schema, x: Tensor | Stored | None, *, log: bool = False) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each cell, or of log(1 + it); a constant cell has unit one."""
+    """Mean and standard deviation of each cell, or of log(1 + it); a constant cell has unit one.
+
+    Raises:
+        SupportError: If float32 has no square of the units.
+    """
     if x is None:
         return torch.zeros(schema.event_shape), torch.ones(schema.event_shape)
     if isinstance(x, Tensor):
@@ -190,6 +194,12 @@ def _units(schema: Schema, x: Tensor | Stored | None, *, log: bool = False) -> t
         mean, spread = torch.as_tensor(moments.mean), torch.as_tensor(moments.variance()).sqrt()
     # Less than that is the rounding of the mean, or nothing to float32, which has no square of it.
     varies = (spread > 1e-12 * mean.abs()) & (spread > 1e-16)
+    largest = float(torch.maximum(mean.abs(), spread).max())
+    if largest > 1e18:
+        raise SupportError(
+            f"the data are as large as {largest:.1e}, whose square single precision doesn't hold; divide them by a "
+            "power of ten, and add its logarithm to the NLL of each cell"
+        )
     return mean.float(), torch.where(varies, spread, 1.0).float()
 
 

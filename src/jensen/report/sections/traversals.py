@@ -46,10 +46,12 @@ def _active(material: Material, dims: list[int]) -> Markup:
     which = f"each of the {active} active latents" if active > 1 else "the active latent"
     if active > len(dims):
         which = f"each of the {len(dims)} that say most of {active} active latents"
+    others = " while the others stay" if material.means.shape[1] > 1 else ""
+    order = "; those that say most come first" if len(dims) > 1 else ""
     intro = tag(
         "p",
         f"Starting from the latents of a typical datum, {which} is moved from −3 to 3 standard deviations of the "
-        "prior while the others stay; those that say most come first.",
+        f"prior{others}{order}.",
     )
     if material.form is None:
         return join(intro, _lines(material, dims, at, values))
