@@ -243,7 +243,7 @@ def test_a_run_where_a_file_is(call: Call, tmp_path: Path) -> None:
 
 
 def test_training_that_stays_non_finite(fit, tmp_path: Path) -> None:
-    result = fit(REAL * 1e30, "--epochs", 150, "--valid", 0)
+    result = fit(REAL, "--epochs", 150, "--valid", 0, "--set", "learning_rate=1e30")
     assert result.code == 2
     last = result.err.splitlines()[-1]
     assert "gradient was not finite" in last
@@ -263,4 +263,5 @@ def test_memory_that_runs_out(fit, call: Call, tmp_path: Path) -> None:
 
 
 def test_values_that_overflow(fit) -> None:
+    assert "divide them by a power of ten" in fit(REAL * 1e30).fault()
     assert "Rescale the data" in fit(REAL * 1e40).fault()

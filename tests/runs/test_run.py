@@ -260,6 +260,8 @@ def test_other_folders(tmp_path: Path) -> None:
         (lambda c: c["schema"].update(columns="ab"), "its schema describes no data"),
         (lambda c: c["schema"].update(kind="colour"), "its schema describes no data"),
         (lambda c: c.update(about=3), r"config\.json is not that of a Run"),
+        (lambda c: c["about"].update(n="many"), "'n' in 'about' is no int: 'many'"),
+        (lambda c: c["about"].update(date=2026), "'date' in 'about' is no str: 2026"),
         (lambda c: c["options"].update(latent_dim=4), r"weights\.safetensors doesn't fit config\.json: size"),
         (lambda c: c["options"].update(hidden=[24, 24]), r"weights\.safetensors doesn't fit config\.json"),
     ],

@@ -215,7 +215,7 @@ class Run:
                 model = recipe.assemble(
                     config, schema, None, **({"network": deepcopy(network)} if own else {})
                 )
-            about = dict(content["about"])
+            about = _about(content["about"])
         except RunError:
             raise
         except (JensenError, KeyError, TypeError, ValueError) as error:
@@ -240,6 +240,28 @@ class Run:
             _read_evaluations(path),
             path,
         )
+
+
+_ABOUT: dict[str, type] = {
+    **dict.fromkeys(("data", "source", "date", "device"), str),
+    **dict.fromkeys(("n", "n_valid", "seed", "threads", "processes"), int),
+    "versions": dict,
+}
+"""What kind of value some keys of ``about`` have, where they are there and not None."""
+
+
+def _about(found: Any) -> dict[str, Any]:
+    """What the file says of the fit.
+
+    Raises:
+        TypeError: If it is of another kind.
+    """
+    about = dict(found)
+    for key, kind in _ABOUT.items():
+        value = about.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"'{key}' in 'about' is no {kind.__name__}: {value!r}")
+    return about
 
 
 def read_recipe(folder: str | Path) -> str:
