@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -6,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import rosen, rosen_der
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
 from sklearn.decomposition._pca import _assess_dimension
 
 from jensen.bounds import elbo, iwae
 from jensen.errors import ConfigError, DataError
-from jensen.models import ppca
+from jensen.models import ppca, quasi_newton
 from jensen.models.factor_analysis import factor_analysis
 from jensen.models.linear_gaussian import LinearGaussian
 from jensen.models.linear_gaussian_em import SMALLEST_NOISE, em
@@ -130,6 +132,39 @@ def test_the_gradient_solver_tells_of_each_iteration_and_can_be_left() -> None:
     with pytest.raises(DataError, match="no"):
         next(descend(broken, np.zeros(1), lowest=np.zeros(1), iterations=3, tolerance=1e-9))
     assert threading.active_count() == threads
+
+
+def test_steps_that_are_collected_as_garbage_by_the_search_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, made, closed = threading.active_count(), list[int](), list[bool]()
+    held: list[Generator[quasi_newton.Step]] = []
+    forgotten, plain = threading.Event(), quasi_newton.Step
+
+    def counted(*arguments: Any) -> quasi_newton.Step:
+        made.append(1)
+        return plain(*arguments)
+
+    monkeypatch.setattr(quasi_newton, "Step", counted)
+
+    def rosenbrock(place: np.ndarray) -> tuple[float, np.ndarray]:
+        if len(made) == 2 and not closed:
+            assert forgotten.wait(30)
+            held.pop().close()
+            closed.append(True)
+        return float(rosen(place)), rosen_der(place)
+
+    steps = descend(rosenbrock, -np.ones(4), lowest=-5 * np.ones(4), iterations=90, tolerance=1e-9)
+    assert isinstance(steps, Generator)
+    held.append(steps)
+    assert next(steps).value < rosen(-np.ones(4))
+    forgotten.set()
+    for _ in range(300):
+        if threading.active_count() == threads:
+            break
+        time.sleep(0.1)
+    assert closed
+    assert threading.active_count() == threads
+    # The step in which it was forgotten is the last one.
+    assert len(made) == 3
 
 
 def test_noise_of_a_constant_cell_stops_at_its_floor() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import Queue
-from threading import Event, Thread
+from threading import Event, Thread, current_thread
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,10 @@ def descend(
             last = message
     finally:
         stopped.set()
-        while thread.is_alive():
+        if current_thread() is thread:
+            # Forgotten, and collected as garbage in the midst of a step of the search: it ends by itself.
+            found.maxsize = 0
+        while thread.is_alive() and current_thread() is not thread:
             if not found.empty():
                 found.get()
             thread.join(0.01)
