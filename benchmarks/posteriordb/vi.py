@@ -33,6 +33,7 @@ PEERS = (
     "pymc ADVI",
 )
 SVI = ("numpyro AutoNormal", "numpyro AutoMultivariateNormal", "pymc ADVI")
+NUTS = "numpyro NUTS"
 AFTER, WHOLE = "seconds_after_imports", "seconds_of_process"
 LIMITS = {
     "after imports, of the fastest SVI": 1 / 5,
@@ -109,36 +110,35 @@ def table(found: dict[str, Any]) -> str:
 
 
 def times(found: dict[str, Any]) -> dict[str, Any]:
-    """Our default's seconds over the fastest SVI's and over NUTS', posterior by posterior, of seeds that all have."""
-    ours, nuts = OURS[0], "numpyro NUTS"
-    rows: dict[str, dict[str, float]] = {}
+    """Our default's seconds over the fastest SVI's and over NUTS', posterior by posterior, of the seeds that all have."""
+    ratios: dict[str, dict[str, float]] = {}
     for posterior, methods in found.items():
-        raced = [method for method in (ours, *SVI, nuts) if method in methods]
-        if ours not in raced or nuts not in raced or len(raced) < 3:
-            continue
-        shared = set.intersection(*(set(methods[method]) for method in raced))
-        fits = {method: [methods[method][seed] for seed in sorted(shared)] for method in raced}
-        done = {
-            method: rows for method, rows in fits.items() if rows and not any("failed" in r for r in rows)
+        raced = {
+            method: seeds
+            for method, seeds in methods.items()
+            if method in (OURS[0], *SVI, NUTS) and not any("failed" in row for row in seeds.values())
         }
-        rivals = [method for method in done if method in SVI]
-        if ours not in done or nuts not in done or not rivals:
+        rivals = [method for method in raced if method in SVI]
+        shared = set.intersection(*map(set, raced.values())) if raced else set()
+        if OURS[0] not in raced or NUTS not in raced or not rivals or not shared:
             continue
-
-        def seconds(method: str, key: str, done: dict[str, Any] = done) -> float:
-            return statistics.median(row[key] for row in done[method])
-
-        fastest = {key: min(seconds(method, key) for method in rivals) for key in (AFTER, WHOLE)}
-        rows[posterior] = {
-            "after imports, of the fastest SVI": seconds(ours, AFTER) / fastest[AFTER],
-            "process, of the fastest SVI": seconds(ours, WHOLE) / fastest[WHOLE],
-            "process, of NUTS": seconds(ours, WHOLE) / seconds(nuts, WHOLE),
+        medians = {
+            (method, key): statistics.median(seeds[seed][key] for seed in shared)
+            for method, seeds in raced.items()
+            for key in (AFTER, WHOLE)
         }
+        fastest = {key: min(medians[method, key] for method in rivals) for key in (AFTER, WHOLE)}
+        parts = (
+            medians[OURS[0], AFTER] / fastest[AFTER],
+            medians[OURS[0], WHOLE] / fastest[WHOLE],
+            medians[OURS[0], WHOLE] / medians[NUTS, WHOLE],
+        )
+        ratios[posterior] = dict(zip(LIMITS, parts, strict=True))
     reached = {
-        what: f"{sum(row[what] <= limit for row in rows.values())} of {len(rows)} at most {limit:.2f}"
+        what: f"{sum(row[what] <= limit for row in ratios.values())} of {len(ratios)} at most {limit:.2f}"
         for what, limit in LIMITS.items()
     }
-    return {"ratios": rows, "reached": reached}
+    return {"ratios": ratios, "reached": reached}
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ EXACT = [
 ]
 
 
-def close(got: Any, wanted: Any, rtol: float = 1e-7, atol: float = 1e-9) -> None:
+def assert_close(got: Any, wanted: Any, rtol: float = 1e-7, atol: float = 1e-9) -> None:
     torch.testing.assert_close(
         torch.as_tensor(got, dtype=torch.float64), torch.as_tensor(wanted).double(), rtol=rtol, atol=atol
     )
@@ -54,15 +54,15 @@ def covariance(posterior: LaplacePosterior) -> torch.Tensor:
 def test_it_is_exact_for_linear_regression(options: dict[str, Any]) -> None:
     problem = regression()
     posterior = fitted(problem, **options)
-    close(posterior.mean["weight"][0], problem.mean)
-    close(covariance(posterior), problem.covariance)
-    close(posterior.variances()["weight"][0], problem.covariance.diagonal())
-    close(posterior.log_evidence, problem.log_evidence)
+    assert_close(posterior.mean["weight"][0], problem.mean)
+    assert_close(covariance(posterior), problem.covariance)
+    assert_close(posterior.variances()["weight"][0], problem.covariance.diagonal())
+    assert_close(posterior.log_evidence, problem.log_evidence)
     x = torch.randn(7, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = posterior.predict(x)
     mean, variance = problem.predictive(x)
-    close(found.mean, mean)
-    close(found.variance, variance)
+    assert_close(found.mean, mean)
+    assert_close(found.variance, variance)
     assert found.samples == 0
 
 
@@ -72,7 +72,7 @@ def test_log_density_and_draws() -> None:
     reference = MultivariateNormal(problem.mean, problem.covariance)
     drawn = posterior.sample(4000, seed=1)["weight"]
     assert drawn.shape == (4000, 1, 3)
-    close(posterior.log_prob({"weight": drawn[:5]}), reference.log_prob(drawn[:5, 0]))
+    assert_close(posterior.log_prob({"weight": drawn[:5]}), reference.log_prob(drawn[:5, 0]))
     error = (problem.covariance.diagonal() / 4000).sqrt()
     assert float(((drawn[:, 0].mean(0) - problem.mean) / error).abs().max()) < 4
 
@@ -80,8 +80,8 @@ def test_log_density_and_draws() -> None:
 def test_a_diagonal_keeps_the_diagonal() -> None:
     problem = regression()
     posterior = fitted(problem, structure="diagonal")
-    close(posterior.mean["weight"][0], problem.mean, rtol=1e-5)
-    close(posterior.variances()["weight"][0], problem.mean_field_variance)
+    assert_close(posterior.mean["weight"][0], problem.mean, rtol=1e-5)
+    assert_close(posterior.variances()["weight"][0], problem.mean_field_variance)
 
 
 @pytest.mark.parametrize("structure", ["full", "kronecker"])
@@ -108,15 +108,15 @@ def test_scales_of_prior_and_noise_are_those_of_the_largest_evidence(structure: 
     )
     assert isinstance(posterior, LaplacePosterior)
     assert posterior.noise_scale is not None
-    close(posterior.noise_scale, np.exp(best.x[0]), rtol=1e-4)
-    close(posterior.prior_scales["weight"], np.exp(best.x[1]), rtol=1e-4)
-    close(posterior.log_evidence, -best.fun, rtol=1e-8)
+    assert_close(posterior.noise_scale, np.exp(best.x[0]), rtol=1e-4)
+    assert_close(posterior.prior_scales["weight"], np.exp(best.x[1]), rtol=1e-4)
+    assert_close(posterior.log_evidence, -best.fun, rtol=1e-8)
     exact = LinearRegression(problem.x, problem.y, posterior.noise_scale, posterior.prior_scales["weight"])
-    close(posterior.mean["weight"][0], exact.mean, rtol=1e-4)
-    close(covariance(posterior), exact.covariance, rtol=1e-5)
+    assert_close(posterior.mean["weight"][0], exact.mean, rtol=1e-4)
+    assert_close(covariance(posterior), exact.covariance, rtol=1e-5)
     # The noise is drawn with the weights, so that a sampled predictive has it too.
     found = posterior.predict(problem.x, predictive="sampled", samples=2)
-    close(found.aleatoric_variance, torch.full((30,), posterior.noise_scale**2), rtol=1e-6)
+    assert_close(found.aleatoric_variance, torch.full((30,), posterior.noise_scale**2), rtol=1e-6)
 
 
 @pytest.mark.parametrize("options", EXACT)
@@ -126,10 +126,10 @@ def test_updates_in_two_parts_equal_the_fit_of_all(options: dict[str, Any]) -> N
     one = fitted(first, **options)
     two = one.update(whole.x[11:20], whole.y[11:20])
     three = two.update(whole.x[20:], whole.y[20:])
-    close(three.mean["weight"][0], whole.mean)
-    close(covariance(three), whole.covariance)
-    close(one.log_evidence + two.log_evidence + three.log_evidence, whole.log_evidence)
-    close(one.mean["weight"][0], first.mean)
+    assert_close(three.mean["weight"][0], whole.mean)
+    assert_close(covariance(three), whole.covariance)
+    assert_close(one.log_evidence + two.log_evidence + three.log_evidence, whole.log_evidence)
+    assert_close(one.mean["weight"][0], first.mean)
 
 
 def small(seed: int = 0, outputs: int = 3) -> nn.Module:

@@ -15,7 +15,7 @@ from jensen.weights.pbp.filtering import Gamma, _gamma_moments, filtered, refine
 from jensen.weights.pbp.moments import output_moments, relu_moments
 
 
-def close(got: Any, wanted: Any, rtol: float = 1e-8, atol: float = 1e-12) -> None:
+def assert_close(got: Any, wanted: Any, rtol: float = 1e-8, atol: float = 1e-12) -> None:
     torch.testing.assert_close(
         torch.as_tensor(got, dtype=torch.float64),
         torch.as_tensor(wanted, dtype=torch.float64),
@@ -34,8 +34,8 @@ def test_moments_of_a_rectified_normal(mean: float, variance: float) -> None:
         for k in (1, 2)
     ]
     got = relu_moments(torch.tensor([mean]).double(), torch.tensor([variance]).double())
-    close(got[0], [moments[0]], rtol=1e-6, atol=1e-12)
-    close(got[1], [moments[1] - moments[0] ** 2], rtol=1e-6, atol=1e-12)
+    assert_close(got[0], [moments[0]], rtol=1e-6, atol=1e-12)
+    assert_close(got[1], [moments[1] - moments[0] ** 2], rtol=1e-6, atol=1e-12)
 
 
 def layers(shapes: list[tuple[int, int]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -80,8 +80,8 @@ def test_gamma_with_the_moments_of_a_product() -> None:
         )
 
     shape, rate, good = _gamma_moments(Gamma(a, b), (log_z(a), log_z(a + 1), log_z(a + 2)))
-    close(shape, a + 1.5)
-    close(rate, b + 0.7)
+    assert_close(shape, a + 1.5)
+    assert_close(rate, b + 0.7)
     assert bool(good)
 
 
@@ -102,16 +102,16 @@ def test_filtering_is_exact_for_one_weight(batch_size: int) -> None:
     whole = jn.weights.fit(network, zero, y, **options)
     precision = 11 / 0.25 + 1 / 4
     assert isinstance(whole, PbpPosterior)
-    close(whole.mean["bias"], [float(y.sum() / 0.25 / precision)])
-    close(whole.variances()["bias"], [1 / precision])
-    close(whole.variances()["weight"], [[4.0]])
+    assert_close(whole.mean["bias"], [float(y.sum() / 0.25 / precision)])
+    assert_close(whole.variances()["bias"], [1 / precision])
+    assert_close(whole.variances()["weight"], [[4.0]])
     found = whole.predict(zero[:1])
-    close(found.mean, whole.mean["bias"])
-    close(found.variance, [1 / precision + 0.25])
+    assert_close(found.mean, whole.mean["bias"])
+    assert_close(found.variance, [1 / precision + 0.25])
     parts = jn.weights.fit(network, zero[:4], y[:4], **options).update(zero[4:], y[4:])
     assert isinstance(parts, PbpPosterior)
-    close(parts.mean["bias"], whole.mean["bias"])
-    close(parts.variances()["bias"], whole.variances()["bias"])
+    assert_close(parts.mean["bias"], whole.mean["bias"])
+    assert_close(parts.variances()["bias"], whole.variances()["bias"])
 
 
 def test_the_priors_factors_add_up() -> None:
@@ -127,14 +127,14 @@ def test_the_priors_factors_add_up() -> None:
         ("site_precision", lambda s: 1 / s.variance),
         ("site_linear", lambda s: s.mean / s.variance),
     ):
-        close(
+        assert_close(
             natural(state) - getattr(state, name),
             natural(before) - getattr(before, name),
             rtol=1e-6,
             atol=1e-8,
         )
-    close(state.prior.shape, 6 + state.site_shape.sum(1))
-    close(state.prior.rate, 6 + state.site_rate.sum(1))
+    assert_close(state.prior.shape, 6 + state.site_shape.sum(1))
+    assert_close(state.prior.rate, 6 + state.site_rate.sum(1))
     assert float(state.site_shape.abs().max()) > 0.1
 
 
@@ -147,8 +147,8 @@ def test_a_factor_of_the_prior_is_the_normal_product() -> None:
         state.__class__(**{**vars(state), "mean": variance * 0.7 / 0.5, "variance": variance})
     )
     exact = 1 / (1 / 0.5 + 1 / 1.2)
-    close(moved.variance, [[exact, exact]], rtol=1e-6)
-    close(moved.mean, [[exact * 0.7 / 0.5] * 2], rtol=1e-6)
+    assert_close(moved.variance, [[exact, exact]], rtol=1e-6)
+    assert_close(moved.mean, [[exact * 0.7 / 0.5] * 2], rtol=1e-6)
 
 
 def curve(n: int = 60) -> tuple[torch.Tensor, torch.Tensor]:

@@ -105,7 +105,8 @@ def descend(
         if current_thread() is thread:
             # Forgotten, and collected as garbage in the midst of a step of the search: it ends by itself.
             found.maxsize = 0
-        while thread.is_alive() and current_thread() is not thread:
-            if not found.empty():
-                found.get()
-            thread.join(0.01)
+        else:
+            while thread.is_alive():
+                if not found.empty():
+                    found.get()
+                thread.join(0.01)

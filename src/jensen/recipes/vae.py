@@ -9,6 +9,7 @@ from jensen.bounds import BOUNDS, GRADIENTS, VariationalObjective
 from jensen.data import Schema, Stored
 from jensen.errors import ConfigError, SupportError
 from jensen.likelihoods import LIKELIHOODS, Likelihood
+from jensen.likelihoods.counts import Counts
 from jensen.models import LatentVariableModel
 from jensen.nets import ARCHITECTURES, Checkpointed, DropInputs, HalfPrecision, Log1p, Rescale, compiled
 from jensen.posteriors import POSTERIORS
@@ -88,7 +89,7 @@ def assemble(config: VAEConfig, schema: Schema, x: Tensor | Stored | None = None
     if config.likelihood == "normal":
         shift, unit = _units(schema, x)
         options |= {"shift": shift, "unit": unit}
-    elif config.likelihood in ("poisson", "negative-binomial"):
+    elif issubclass(family, Counts):
         options["level"] = _level(schema, x)
 
     architecture = ARCHITECTURES[config.network]
