@@ -110,7 +110,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def times(found: dict[str, Any]) -> dict[str, Any]:
-    """Our default's seconds over the fastest SVI's and over NUTS', posterior by posterior, of the seeds that all have."""
+    """Our default's seconds over the fastest SVI's and over NUTS', posterior by posterior, of seeds that all have."""
     ratios: dict[str, dict[str, float]] = {}
     for posterior, methods in found.items():
         raced = {
