@@ -63,7 +63,8 @@ def ascend(
         The end of each search.
 
     Source: Nonsmooth optimization via quasi-Newton methods, 2013, https://doi.org/10.1007/s10107-012-0514-2 (the
-    line search); On the limited memory BFGS method, 1989, https://doi.org/10.1007/BF01589116.
+    line search); Representations of quasi-Newton matrices and their use in limited memory methods, 1994,
+    https://doi.org/10.1007/BF01582063 (the directions).
 
     Example:
         >>> end = ascend(lambda x: (-(x**4).sum(1), -4 * x**3), torch.ones(1, 2).double())
@@ -73,16 +74,12 @@ def ascend(
     points = starts.clone()
     values, gradients = function(points)
     count, dim = points.shape
-    steps = points.new_zeros(memory, count, dim)
-    changes = points.new_zeros(memory, count, dim)
-    inverse = points.new_zeros(memory, count)  # 1 / (step . change); zero where there is no pair
-    directions = gradients / gradients.norm(dim=1, keepdim=True).clamp(min=1e-300) * first_step
+    curvature = _Curvature(count, dim, memory)
+    directions = first_step * _unit(gradients)
     slopes = (directions * gradients).sum(1)
     lengths, low = torch.ones_like(values), torch.zeros_like(values)
     high = torch.full_like(values, torch.inf)
     done = slopes.abs() <= 1e-300
-    newest = torch.zeros(count, dtype=torch.long)
-    rows = torch.arange(count)
     trials = torch.zeros(count)
     for used in range(1, evaluations + 1):
         if done.all():
@@ -102,15 +99,11 @@ def ascend(
             step, change = trial - points, gradients - new_gradients
             product = (step * change).sum(1)
             usable = accept & (product > 1e-14 * step.norm(dim=1) * change.norm(dim=1))
-            where = rows[usable]
-            place = newest[usable] % memory
-            steps[place, where], changes[place, where] = step[usable], change[usable]
-            inverse[place, where] = 1 / product[usable]
-            newest[usable] += 1
+            curvature.learn(step, change, usable)
             points = torch.where(accept[:, None], trial, points)
             values = torch.where(accept, new_values, values)
             gradients = torch.where(accept[:, None], new_gradients, gradients)
-            fresh = _directions(gradients, steps, changes, inverse, newest, memory)
+            fresh = curvature.direction(gradients)
             fresh_slopes = (fresh * gradients).sum(1)
             directions = torch.where(accept[:, None], fresh, directions)
             slopes = torch.where(accept, fresh_slopes, slopes)
@@ -126,22 +119,57 @@ def ascend(
     return Ascent(points, values, gradients, slopes / 2 < max(tolerance, 1e-6), used)
 
 
-def _directions(
-    gradients: Tensor, steps: Tensor, changes: Tensor, inverse: Tensor, newest: Tensor, memory: int
-) -> Tensor:
-    """The inverse Hessian that the pairs stand for, times the gradient: two loops over the pairs."""
-    rows = torch.arange(len(gradients))
-    order = [(newest - 1 - back) % memory for back in range(min(memory, int(newest.max())))]
-    result, weights = gradients, []
-    for place in order:
-        weight = inverse[place, rows] * (steps[place, rows] * result).sum(1)
-        result = result - weight[:, None] * changes[place, rows]
-        weights.append(weight)
-    last = (newest - 1) % memory
-    curvature = (changes[last, rows] ** 2).sum(1) * inverse[last, rows]
-    scale = torch.where(curvature > 0, 1 / curvature, 1 / gradients.norm(dim=1).clamp(min=1e-300))
-    result = scale[:, None] * result
-    for place, weight in zip(reversed(order), reversed(weights), strict=True):
-        back = inverse[place, rows] * (changes[place, rows] * result).sum(1)
-        result = result + (weight - back)[:, None] * steps[place, rows]
-    return result
+def _unit(gradients: Tensor) -> Tensor:
+    return gradients / gradients.norm(dim=1, keepdim=True).clamp(min=1e-300)
+
+
+class _Curvature:
+    """The inverse Hessian of each search, as the last steps and changes of the gradient imply it.
+
+    With steps S and changes Y (memory, dim), each pair scaled to s . y = 1, R the upper triangle of S Y^T, and
+    c = 1 / y . y of the last pair, it is c I + S^T R^-T (I + c Y Y^T) R^-1 S - c S^T R^-T Y - c Y^T R^-1 S: the same as
+    the two loops over the pairs, in a few operations for all searches.
+
+    Args:
+        count: Searches.
+        dim: Dimensions.
+        memory: Pairs that are kept, the newest last; a place without one has zeros, and one in R's diagonal.
+    """
+
+    def __init__(self, count: int, dim: int, memory: int) -> None:
+        self.steps = torch.zeros(count, memory, dim, dtype=torch.float64)
+        self.changes = torch.zeros(count, memory, dim, dtype=torch.float64)
+        self.products = torch.eye(memory, dtype=torch.float64).repeat(count, 1, 1)
+        self.squares = torch.zeros(count, memory, memory, dtype=torch.float64)
+
+    def learn(self, step: Tensor, change: Tensor, usable: Tensor) -> None:
+        """Takes in a pair of each search.
+
+        Args:
+            step: (count, dim).
+            change: Of the negative gradient, (count, dim).
+            usable: Whether the pair is to be taken in, (count,).
+        """
+        root = (step * change).sum(1, keepdim=True).clamp(min=1e-300).sqrt()
+        step, change = (step / root)[:, None], (change / root)[:, None]
+        chosen = usable[:, None, None]
+        self.steps = torch.where(chosen, torch.cat([self.steps[:, 1:], step], 1), self.steps)
+        self.changes = torch.where(chosen, torch.cat([self.changes[:, 1:], change], 1), self.changes)
+        self.products = torch.where(chosen, _moved(self.products, self.steps @ change.mT), self.products)
+        self.squares = torch.where(chosen, _moved(self.squares, self.changes @ change.mT), self.squares)
+
+    def direction(self, gradients: Tensor) -> Tensor:
+        """The inverse Hessians times the gradients, (count, dim); before the first pair, of length one."""
+        last = self.squares[:, -1:, -1:]
+        unit = torch.where(last > 0, 1 / last, 1 / gradients.norm(dim=1)[:, None, None].clamp(min=1e-300))
+        column = gradients[:, :, None]
+        inner = torch.linalg.solve_triangular(self.products, self.steps @ column, upper=True)
+        outer = inner + unit * (self.squares @ inner - self.changes @ column)
+        outer = torch.linalg.solve_triangular(self.products.mT, outer, upper=False)
+        return (unit * (column - self.changes.mT @ inner) + self.steps.mT @ outer)[:, :, 0]
+
+
+def _moved(matrices: Tensor, column: Tensor) -> Tensor:
+    """Symmetric matrices (count, m, m) without their first row and column, and with a new last one (count, m, 1)."""
+    rest = torch.cat([matrices[:, 1:, 1:], column[:, :-1].mT], 1)
+    return torch.cat([rest, column], 2)

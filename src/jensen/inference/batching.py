@@ -14,8 +14,21 @@ from jensen.inference.recording import Dispatch, record
 
 Scalar = Callable[[Tensor], Tensor]
 
-BUDGET = 16_000_000
-"""Bytes of intermediate results that one call may hold, about; small enough to be near the processor's caches."""
+BUDGET = 64_000_000
+"""Bytes of intermediate results that one call may hold, about."""
+
+PIECE = 350_000
+"""Bytes that the average one of them may have: small enough for the processor's cache, large enough to be worth a call
+of an operation."""
+
+
+def keep_freed_memory() -> None:
+    """Tells the C library to keep what is freed for the next call's results.
+
+    As it starts, glibc gives blocks of more than 128 KiB back to the system, and asks for them again, page by page,
+    which can take longer than the arithmetic. Once a block of up to 32 MiB was freed, it keeps those of that size.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 @contextmanager
@@ -32,8 +45,9 @@ def unvalidated() -> Generator[None]:
 class Batched:
     """Values and gradients of a scalar function at many points.
 
-    Points go through ``vmap`` in chunks that hold about ``BUDGET`` bytes. A function that is called often enough is
-    recorded once as a plain list of operations, which runs about ten times faster than Python's own calls.
+    Points go through ``vmap`` in chunks whose intermediate results take about ``PIECE`` bytes each, and at most
+    ``BUDGET`` together. A function that is called often enough is recorded once as a plain list of operations, which
+    runs several times faster than Python's own calls where these are what takes the time.
 
     Args:
         function: Of one point (dim,), to a scalar.
@@ -112,30 +126,34 @@ class Batched:
 
     def _chunks(self, points: Tensor) -> Iterator[Tensor]:
         if self.chunk is None:
-            self.chunk = max(1, BUDGET // max(1, self._footprint(points[0])))
+            self.chunk = self._fitting(points[0])
         return iter(points.split(self.chunk))
 
-    def _footprint(self, point: Tensor) -> int:
+    def _fitting(self, point: Tensor) -> int:
+        """How many points a call should take."""
+        keep_freed_memory()
         counter = _Bytes()
         with torch.no_grad(), unvalidated(), counter:
             try:
                 self.function(point)
             except RuntimeError as error:
                 raise explained(error) from error
-        return counter.total
+        total = max(1, counter.total)
+        return max(1, min(BUDGET, PIECE * counter.results) // total)
 
 
 class _Bytes(Dispatch):
-    """Adds up the bytes of all results of operations."""
+    """Counts the results of operations, and adds up their bytes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.total = 0
+        self.total = self.results = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
             self.total += result.numel() * result.element_size()
+            self.results += 1
         return result
 
 
@@ -145,8 +163,8 @@ class _Recording:
     When it is recorded depends on the number of calls alone, so that the same seed gives the same numbers.
     """
 
-    CALLS = 30
-    """Calls that take as long as recording one."""
+    CALLS = 50
+    """Calls that take about as much longer than recorded ones as recording takes."""
 
     def __init__(self, function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         self.function = function
@@ -156,8 +174,7 @@ class _Recording:
 
     def __call__(self, points: Tensor, *, recordable: bool) -> tuple[Tensor, Tensor]:
         if self.recorded is not None:
-            with torch.no_grad():
-                return self.recorded(points)
+            return self.recorded(points)
         result = self.function(points)
         self.calls += 1
         if recordable and not self.refused and self.calls > self.CALLS:
@@ -168,9 +185,8 @@ class _Recording:
         try:
             recorded = record(self.function, points)
             elsewhere = points + 0.01
-            with torch.no_grad():
-                again = recorded(elsewhere)
-            same = all(_same(a, b) for a, b in zip(self.function(elsewhere), again, strict=True))
+            again = zip(self.function(elsewhere), recorded(elsewhere), strict=True)
+            same = all(_same(a, b) for a, b in again)
             self.recorded = recorded if same else None
         except Exception:  # Whatever a user's function does that can't be recorded, it goes on as it is.
             self.recorded = None

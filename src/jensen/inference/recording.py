@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.jit import optimized_execution  # pyright: ignore[reportPrivateImportUsage]
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -114,7 +115,13 @@ def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
         # Torch calls its interpreter deprecated in favour of a compiler that takes many seconds to start.
         warnings.simplefilter("ignore")
         traced: Any = torch.jit.trace(_Replay(replay).eval(), tuple(inputs), check_trace=False)
-        return torch.jit.freeze(traced)
+
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        # The interpreter's optimiser takes longer than a hundred runs, and finds nothing in a list of plain operations.
+        with torch.no_grad(), optimized_execution(False):
+            return traced(*given)
+
+    return run
 
 
 def _without(result: Tensor, failed: list[Tensor]) -> Tensor:
@@ -126,7 +133,7 @@ def _without(result: Tensor, failed: list[Tensor]) -> Tensor:
 
 
 class _Replay(torch.nn.Module):
-    """A module, as freezing needs one."""
+    """A module, as tracing needs one: it would name a function, and keep it for good."""
 
     def __init__(self, replay: Values) -> None:
         super().__init__()
