@@ -34,11 +34,12 @@ PEERS = (
 )
 SVI = ("numpyro AutoNormal", "numpyro AutoMultivariateNormal", "pymc ADVI")
 NUTS = "numpyro NUTS"
-AFTER, WHOLE = "seconds_after_imports", "seconds_of_process"
+AFTER, WHOLE = "seconds_after_imports", "seconds_to_result"
+"""The second from the start of the process to its draws, without the process's end."""
 LIMITS = {
     "after imports, of the fastest SVI": 1 / 5,
-    "process, of the fastest SVI": 1 / 2,
-    "process, of NUTS": 1 / 3,
+    "from start, of the fastest SVI": 1 / 2,
+    "from start, of NUTS": 1 / 3,
 }
 """Of our default's seconds."""
 RESULT = "posteriordb_vi"
@@ -53,20 +54,20 @@ def fit(method: str, posterior: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "draws.npz"
         command = [python, str(HERE / "worker.py"), method, posterior, str(seed), str(file)]
-        start = time.perf_counter()
+        start = time.time()
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
             return {"failed": f"not done after {LIMIT_SECONDS} s"}
-        seconds = time.perf_counter() - start
         if done.returncode:
             return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
         with np.load(file) as archive:
             draws = dict(archive)
     said = json.loads(done.stdout.strip().splitlines()[-1])
-    return {"seconds_of_process": seconds, **said, **judge(draws, read_draws(posterior)).record()}
+    seconds = said.pop("result_at") - start
+    return {WHOLE: seconds, **said, **judge(draws, read_draws(posterior)).record()}
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -78,10 +79,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         key: statistics.median(row[key] for row in done)
         for key in ("mean_median", "mean_largest", "log_sd_median", "log_sd_largest")
     }
-    numbers |= {
-        key: statistics.median(row[key] for row in done)
-        for key in ("seconds_after_imports", "seconds_of_process")
-    }
+    numbers |= {key: statistics.median(row[key] for row in done) for key in (AFTER, WHOLE)}
     if all("pareto_k" in row for row in done):
         numbers["pareto_k"] = max(row["pareto_k"] for row in done)
     return numbers | {"good": sum(row["good"] for row in done), "fits": len(rows)}
@@ -91,7 +89,7 @@ def table(found: dict[str, Any]) -> str:
     """In Markdown, one line a posterior and method."""
     lines = [
         "| posterior | method | mean, median | mean, largest | log sd, median | log sd, largest | k-hat "
-        "| good | after imports, s | process, s |",
+        "| good | after imports, s | from start, s |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for posterior in POSTERIORS:
@@ -104,7 +102,7 @@ def table(found: dict[str, Any]) -> str:
             cells = [f"{value:.3f}" if value < 100 else f"{value:.1e}" for value in errors]
             cells.append(f"{row['pareto_k']:.2f}" if "pareto_k" in row else "")
             cells.append(f"{row['good']}/{row['fits']}")
-            cells += [f"{row[key]:.2f}" for key in ("seconds_after_imports", "seconds_of_process")]
+            cells += [f"{row[key]:.2f}" for key in (AFTER, WHOLE)]
             lines.append(f"| {posterior} | {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,8 +1,8 @@
 """One fit of one reference posterior in a process of its own: ``worker.py METHOD POSTERIOR SEED FILE [--seconds]``.
 
 The method is ``jensen:METHOD`` or a peer's. Draws of the reference's scalars go to FILE (.npz); one line of JSON on
-standard output tells the seconds after imports, and what else the method says about itself. Only what the method
-needs is imported.
+standard output tells the seconds after imports, when the result was there, and what else the method says about
+itself. Only what the method needs is imported.
 """
 
 import argparse
@@ -139,6 +139,7 @@ def main() -> None:
     start = time.perf_counter()
     draws, said = job(arguments.posterior, arguments.seed)
     seconds = {"seconds_after_imports": time.perf_counter() - start, "seconds_of_imports": start - before}
+    seconds["result_at"] = time.time()
     np.savez(arguments.file, **draws)
     print(json.dumps(seconds | said))
 

@@ -3,7 +3,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from jensen.inference.ascent import ascend
+from jensen.inference.ascent import _Curvature, ascend
 
 
 def quadratic(precision: Tensor, centre: Tensor):
@@ -70,3 +70,32 @@ def test_progress_is_told():
     assert [used for used, _ in seen] == list(range(1, len(seen) + 1))
     assert len(seen) in {end.evaluations, end.evaluations - 1}
     assert all(b >= a for (_, a), (_, b) in itertools.pairwise(seen))
+
+
+def test_directions_are_those_of_updates_one_after_the_other():
+    """The last pairs, applied to c I by the formula of Broyden, Fletcher, Goldfarb and Shanno."""
+    generator = torch.Generator().manual_seed(0)
+    count, dim, memory = 3, 5, 4
+    curvature = _Curvature(count, dim, memory)
+    gradients = torch.randn(count, dim, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(curvature.direction(gradients).norm(dim=1), torch.ones(count).double())
+    root = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
+    hessian = root @ root.T + torch.eye(dim)
+    pairs: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in range(count)]
+    for number in range(7):
+        step = torch.randn(count, dim, generator=generator, dtype=torch.float64)
+        change = step @ hessian
+        # One search takes in all pairs, one every second, one none.
+        usable = torch.tensor([True, number % 2 == 0, False])
+        curvature.learn(step, change, usable)
+        for search in usable.nonzero()[:, 0].tolist():
+            pairs[search].append((step[search], change[search]))
+    found = curvature.direction(gradients)
+    for search in range(2):
+        s, y = pairs[search][-1]
+        inverse = s @ y / (y @ y) * torch.eye(dim, dtype=torch.float64)
+        for s, y in pairs[search][-memory:]:
+            left = torch.eye(dim) - torch.outer(s, y) / (s @ y)
+            inverse = left @ inverse @ left.T + torch.outer(s, s) / (s @ y)
+        torch.testing.assert_close(found[search], inverse @ gradients[search], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found[2], gradients[2] / gradients[2].norm())

@@ -3,7 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from jensen.inference import mcmc
 from jensen.inference.fit import METHODS, Method, fit
 from jensen.inference.fitted import Fit
 from jensen.inference.parameters import (
@@ -24,6 +23,7 @@ from jensen.inference.summary import Summary
 from jensen.inference.target import Target
 
 if TYPE_CHECKING:
+    from jensen.inference import mcmc
     from jensen.inference.factor_graph import (
         CRITICAL_COUPLING,
         LARGEST_TABLE,
@@ -103,7 +103,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Factor graphs are loaded when they are first asked for: they bring scipy along."""
+    """Chains and factor graphs are loaded when they are first asked for; these bring scipy along."""
+    if name == "mcmc":
+        return import_module("jensen.inference.mcmc")
     if name in __all__:
         return getattr(import_module("jensen.inference.factor_graph"), name)
     raise AttributeError(f"module 'jensen.inference' has no attribute '{name}'")

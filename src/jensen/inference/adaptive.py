@@ -1,5 +1,6 @@
 """Adaptive importance sampling: a mixture of Student-t distributions moves to where the weights are."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,9 @@ DOF = 8.0
 COMPONENTS = 6
 SHARE = 30
 """Effective draws that an update asks for, a dimension; weights are tempered until there are so many."""
+
+LARGEST_PRODUCTS = 4_000_000
+"""Numbers that expectation maximisation holds at once."""
 
 GOOD_K, GOOD_SHARE = 0.45, 0.85
 """Nothing is gained by going on beyond these."""
@@ -97,8 +101,9 @@ def adapt(
             updates = 8
         else:
             updates = 3
+        expectation = _Expectation(points, weights)
         for _ in range(updates):
-            mixture = _update(points, weights, mixture)
+            mixture = expectation.step(mixture)
     return done
 
 
@@ -125,30 +130,89 @@ def _tempered(log_weights: Tensor, wanted: float) -> float:
     return low
 
 
-def _update(points: Tensor, weights: Tensor, mixture: StudentMixture) -> StudentMixture:
-    """One step of expectation maximisation on weighted points."""
-    dim = points.shape[1]
-    distances = mixture.distances(points)
-    belong = weights[:, None] * mixture.component_log_probs(distances).softmax(1)
-    scaled = belong * (mixture.dof + dim) / (mixture.dof + distances)
-    totals = belong.sum(0)
-    shares = (totals + 1e-3) / (totals + 1e-3).sum()
-    locs = (scaled.T @ points) / scaled.sum(0)[:, None].clamp(min=1e-300)
-    locs = torch.where((totals > 1e-6)[:, None], locs, mixture.locs)
-    away = points[None] - locs[:, None]
-    covariances = (
-        torch.einsum("nk,kni,knj->kij", scaled, away, away) / totals.clamp(min=1e-300)[:, None, None]
-    )
-    # A component with few effective points keeps part of the covariance that it had.
-    effective = totals**2 / (belong**2).sum(0).clamp(min=1e-300)
-    keep = (0.5 * dim / effective.clamp(min=1e-9)).clamp(max=0.5)[:, None, None]
-    keep = torch.where((totals > 1e-6)[:, None, None], keep, 1.0)
-    covariances = (1 - keep) * covariances.nan_to_num(
-        0.0
-    ) + keep * mixture.scale_trils @ mixture.scale_trils.mT
-    factors, failed = torch.linalg.cholesky_ex(covariances)
-    scale_trils = torch.where((failed == 0)[:, None, None], factors, mixture.scale_trils)
-    return StudentMixture(shares, locs, scale_trils, mixture.dof)
+class _Expectation:
+    """Expectation maximisation on weighted points, by the products of their coordinates.
+
+    Squared distances are polynomials of degree two, and what a step sums up are the same products with other weights:
+    two products of matrices. The coordinates are those in which the weighted points have mean zero and unit
+    covariance, so rounding does no harm to components wider than 1e-7 of all of them.
+
+    Args:
+        points: (n, dim).
+        weights: They sum to one, (n,).
+    """
+
+    def __init__(self, points: Float[Tensor, "n dim"], weights: Float[Tensor, " n"]) -> None:
+        self.weights = weights
+        self.centre = weights @ points
+        away = points - self.centre
+        root, failed = torch.linalg.cholesky_ex((away * weights[:, None]).T @ away)
+        self.root = torch.diag(points.std(0)) if int(failed) else root
+        self.whitened = torch.linalg.solve_triangular(self.root, away.T, upper=False)
+        self.pairs = torch.tril_indices(len(self.root), len(self.root))
+        self.products = self._products(self.whitened) if self.whitened.shape[1] <= self._block else None
+
+    @property
+    def _block(self) -> int:
+        """Points whose products are held at once."""
+        return max(1, LARGEST_PRODUCTS // self.pairs.shape[1])
+
+    def _products(self, points: Tensor) -> Tensor:
+        """One, the coordinates, and the products of two of points (dim, n): (terms, n)."""
+        dim, n = points.shape
+        found = points.new_ones(1 + dim + self.pairs.shape[1], n)
+        found[1 : dim + 1] = points
+        for i, part in enumerate(found[dim + 1 :].split(list(range(1, dim + 1)))):
+            torch.mul(points[i], points[: i + 1], out=part)
+        return found
+
+    def _blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Products and weights, block by block."""
+        if self.products is not None:
+            yield self.products, self.weights
+            return
+        parts = zip(self.whitened.split(self._block, 1), self.weights.split(self._block), strict=True)
+        for points, weights in parts:
+            yield self._products(points), weights
+
+    def step(self, mixture: StudentMixture) -> StudentMixture:
+        """The mixture after one step."""
+        dim, k = len(self.root), len(mixture.weights)
+        first, second = self.pairs
+        locs = torch.linalg.solve_triangular(self.root, (mixture.locs - self.centre).T, upper=False).T
+        scale_trils = torch.linalg.solve_triangular(self.root, mixture.scale_trils, upper=False)
+        before = StudentMixture(mixture.weights, locs, scale_trils, mixture.dof)
+        identity = torch.eye(dim, dtype=torch.float64).expand(k, dim, dim)
+        inverse = torch.linalg.solve_triangular(scale_trils, identity, upper=False)
+        precisions = inverse.mT @ inverse
+        slopes = (precisions @ locs[:, :, None])[:, :, 0]
+        quadratic = precisions[:, first, second] * torch.where(first == second, 1.0, 2.0)
+        polynomials = torch.cat([(slopes * locs).sum(1, keepdim=True), -2 * slopes, quadratic], 1)
+
+        totals, squares = torch.zeros(2, k, dtype=torch.float64)
+        sums = torch.zeros_like(polynomials)
+        for products, weights in self._blocks():
+            distances = (polynomials @ products).clamp(min=0).T
+            belong = weights[:, None] * before.component_log_probs(distances).softmax(1)
+            scaled = belong * (mixture.dof + dim) / (mixture.dof + distances)
+            totals, squares = totals + belong.sum(0), squares + belong.square().sum(0)
+            sums += (products @ scaled).T
+
+        shares = (totals + 1e-3) / (totals + 1e-3).sum()
+        held = (totals > 1e-6)[:, None]
+        locs = torch.where(held, sums[:, 1 : dim + 1] / sums[:, :1].clamp(min=1e-300), locs)
+        moments = torch.empty(k, dim, dim, dtype=torch.float64)
+        moments[:, first, second] = moments[:, second, first] = sums[:, dim + 1 :]
+        away = moments - sums[:, :1, None] * locs[:, :, None] * locs[:, None]
+        covariances = away / totals.clamp(min=1e-300)[:, None, None]
+        # A component with few effective points keeps part of the covariance that it had.
+        effective = totals**2 / squares.clamp(min=1e-300)
+        keep = (0.5 * dim / effective.clamp(min=1e-9)).clamp(max=0.5)[:, None, None]
+        keep = torch.where(held[:, :, None], keep, 1.0)
+        mixed = (1 - keep) * covariances.nan_to_num(0.0) + keep * scale_trils @ scale_trils.mT
+        factors, failed = torch.linalg.cholesky_ex(mixed)
+        scale_trils = torch.where((failed == 0)[:, None, None], factors, scale_trils)
+        return StudentMixture(shares, self.centre + locs @ self.root.T, self.root @ scale_trils, mixture.dof)
 
 
 def _scattered(points: Tensor, weights: Tensor, mixture: StudentMixture, components: int) -> StudentMixture:

@@ -223,6 +223,12 @@ class _Bound:
         result: Any = functional_call(self.module, values, (self.noise,))
         return result
 
+    def _many(self, vectors: Tensor) -> Draws:
+        """The same for vectors (n, m); one of them doesn't need vmap, which takes longer than the draws."""
+        if len(vectors) > 1:
+            return vmap(self.draws)(vectors)
+        return Draws(*(part[None] for part in self.draws(vectors[0])))
+
     def means(self, vector: Tensor) -> Tensor:
         """The average of the draws, (dim,)."""
         draws = self.draws(vector)
@@ -232,7 +238,7 @@ class _Bound:
         """Bounds (n,) and their gradients (n, m)."""
         leaves = vectors.detach().requires_grad_()
         with torch.enable_grad():
-            draws: Draws = vmap(self.draws)(leaves)
+            draws = self._many(leaves)
             points = draws.points.detach()
             values, gradients = self.target.value_and_gradient(points.reshape(-1, self.target.dim))
             gradients = gradients.reshape(points.shape)

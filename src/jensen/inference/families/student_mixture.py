@@ -43,8 +43,12 @@ class StudentMixture(VectorDistribution):
 
     def distances(self, value: Float[Tensor, "n dim"]) -> Float[Tensor, "n k"]:
         """Squared Mahalanobis distances from each component's location."""
-        away = (value[None] - self.locs[:, None]).mT
-        return torch.linalg.solve_triangular(self.scale_trils, away, upper=False).square().sum(1).T
+        # One component after the other: the arrays of one fit the processor's cache, those of all don't.
+        parts = [
+            torch.linalg.solve_triangular(scale_tril, (value - loc).T, upper=False).square().sum(0)
+            for loc, scale_tril in zip(self.locs, self.scale_trils, strict=True)
+        ]
+        return torch.stack(parts, 1)
 
     def component_log_probs(self, distances: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Weighted log-densities of the components, nats, from the squared distances."""
