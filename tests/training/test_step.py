@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from jensen.bounds import VariationalObjective
-from jensen.training import ArrayBatches, Progress, Settings, Training
-from jensen.training.step import WARM, CapturedStep, Step
+from jensen.training import ArrayBatches, Batch, Progress, Settings, Training
+from jensen.training.repeated import WARM, CapturedStep, RecordedStep
+from jensen.training.step import Step
 from jensen.training.threads import SMALL, chosen, operations, threads
 from training.examples import Regression, data, settings, training, weights
 
@@ -35,11 +36,9 @@ class Steady(Regression):
 
 def captured(fit: Training, capture: Callable[[Callable[[], None]], Again] = Again) -> CapturedStep:
     """Has a fit captured on a machine without a GPU."""
-    step = fit._step()
-    assert isinstance(step, Step)
-    objective = fit.objective
-    assert isinstance(objective, Steady)
-    result = CapturedStep(step, objective.steady, capture)
+    made = fit._step()
+    assert isinstance(made, RecordedStep)
+    result = CapturedStep(made.step, made.steady, capture)
     fit._step = lambda: result  # pyright: ignore[reportAttributeAccessIssue]
     return result
 
@@ -141,9 +140,111 @@ def test_the_step_size_may_lie_on_the_device() -> None:
     torch.testing.assert_close(weights(fits[1].objective), weights(fits[0].objective), rtol=1e-5, atol=1e-6)
 
 
-def test_on_the_processor_nothing_is_captured() -> None:
-    assert not training(Steady()).captures
-    assert isinstance(training(Steady())._step(), Step)
+def recording(fit: Training, after: int = 5) -> RecordedStep:
+    """The step of a fit, which is recorded after so many."""
+    step = fit._step()
+    assert isinstance(step, RecordedStep)
+    step.after = after
+    fit._step = lambda: step  # pyright: ignore[reportAttributeAccessIssue]
+    return step
+
+
+def test_on_the_processor_a_steady_step_is_recorded_unless_it_is_shared_or_told_not_to() -> None:
+    assert isinstance(training(Steady())._step(), RecordedStep)
+    assert isinstance(training(Regression())._step(), Step)
+    for more in ({"capture": "off"}, {"accumulate": 2}):
+        assert isinstance(training(Steady(), **more)._step(), Step)
+
+
+def test_a_recorded_fit_is_the_same_to_the_last_bit() -> None:
+    fits = [Training(Steady(noise=0.3), ArrayBatches(data()[:26], 8), settings(epochs=5)) for _ in range(2)]
+    step = recording(fits[0])
+    histories = [list(fit.run()) for fit in fits]
+    # Three full batches an epoch, and a short one that isn't repeated.
+    assert step.replays == 5 * 3 - 5
+    assert torch.equal(weights(fits[0].objective), weights(fits[1].objective))
+    assert [epoch.train["loss"] for epoch in histories[0]] == [epoch.train["loss"] for epoch in histories[1]]
+
+
+def test_a_fit_goes_on_from_recorded_steps() -> None:
+    straight, first, second = (training(Steady(noise=0.3), epochs=4) for _ in range(3))
+    for fit in (straight, first, second):
+        recording(fit)
+    list(straight.run())
+    run = first.run()
+    for _ in range(2):
+        next(run)
+    state = first.state_dict()
+    second.load_state_dict(state)
+    list(second.run())
+    assert torch.equal(weights(second.objective), weights(straight.objective))
+
+
+class Sparing(Steady):
+    """Has a parameter that the loss doesn't depend on, and one that isn't trained."""
+
+    def __init__(self) -> None:
+        super().__init__(noise=0.3)
+        self.idle = torch.nn.Parameter(torch.ones(2))
+        self.network[0].bias.requires_grad_(False)
+
+
+def test_parameters_without_a_gradient_stay_without() -> None:
+    fits = [training(Sparing(), epochs=2) for _ in range(2)]
+    step = recording(fits[0])
+    for fit in fits:
+        list(fit.run())
+    assert step.replays > 0
+    assert torch.equal(weights(fits[0].objective), weights(fits[1].objective))
+    assert step.moved["idle"].grad is None
+
+
+class Counting(Steady):
+    """Counts its steps in a buffer, and its loss depends on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        self.count = self.count + 1
+        loss, record = super().forward(batch, progress)
+        return loss * self.count, record
+
+
+class Looking(Steady):
+    """Decides by a value."""
+
+    def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, record = super().forward(batch, progress)
+        return (2 * loss if batch.x.mean() > 0 else loss), record
+
+
+class Remembering(Steady):
+    """Writes into a tensor of its own that is no buffer."""
+
+    last = torch.zeros(())
+
+    def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, record = super().forward(batch, progress)
+        result = loss + self.last
+        self.last.copy_(loss.detach())
+        return result, record
+
+
+@pytest.mark.parametrize("objective", [Counting, Looking, Remembering])
+def test_what_would_not_be_the_same_is_not_recorded(objective: type[Steady]) -> None:
+    results = []
+    for capture in ("auto", "off"):
+        torch.nn.init.zeros_(Remembering.last)
+        fit = training(objective(), epochs=2, capture=capture)
+        step = recording(fit) if capture == "auto" else None
+        list(fit.run())
+        results.append(weights(fit.objective))
+        if step is not None:
+            assert step.failed
+            assert step.replays == 0
+    assert torch.equal(*results)
 
 
 def test_objectives_say_when_they_are_steady() -> None:

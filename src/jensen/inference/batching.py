@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from torch.func import vmap
 
 from jensen.errors import FitError
-from jensen.inference.recording import Dispatch, record
+from jensen.recording import Dispatch, record
 
 Scalar = Callable[[Tensor], Tensor]
 
@@ -20,6 +20,11 @@ BUDGET = 64_000_000
 PIECE = 350_000
 """Bytes that the average one of them may have: small enough for the processor's cache, large enough to be worth a call
 of an operation."""
+
+
+FEWEST_CALLS, MOST_CALLS = 40, 100
+"""Calls that take about as much longer than recorded ones as recording takes: fewer for a few operations of Python's
+distributions than for a loop of hundreds of small ones, where less is saved."""
 
 
 def keep_freed_memory() -> None:
@@ -60,6 +65,7 @@ class Batched:
         self.loop = loop
         self._recorded: dict[tuple[int, bool], _Recording] = {}
         self.chunk = chunk
+        self.calls = FEWEST_CALLS
 
     def values(self, points: Tensor) -> Tensor:
         """At (n, dim), differentiable: (n,)."""
@@ -89,7 +95,7 @@ class Batched:
         )
         try:
             with unvalidated():
-                return record(points, recordable=not self.loop)
+                return record(points, after=None if self.loop else self.calls)
         except (RuntimeError, ValueError) as error:
             if not no_density(error):
                 raise
@@ -138,6 +144,7 @@ class Batched:
                 self.function(point)
             except RuntimeError as error:
                 raise explained(error) from error
+        self.calls = max(FEWEST_CALLS, min(MOST_CALLS, counter.results // 10))
         total = max(1, counter.total)
         return max(1, min(BUDGET, PIECE * counter.results) // total)
 
@@ -163,21 +170,18 @@ class _Recording:
     When it is recorded depends on the number of calls alone, so that the same seed gives the same numbers.
     """
 
-    CALLS = 50
-    """Calls that take about as much longer than recorded ones as recording takes."""
-
     def __init__(self, function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         self.function = function
         self.calls = 0
         self.recorded: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
         self.refused = False
 
-    def __call__(self, points: Tensor, *, recordable: bool) -> tuple[Tensor, Tensor]:
+    def __call__(self, points: Tensor, *, after: int | None) -> tuple[Tensor, Tensor]:
         if self.recorded is not None:
             return self.recorded(points)
         result = self.function(points)
         self.calls += 1
-        if recordable and not self.refused and self.calls > self.CALLS:
+        if after is not None and not self.refused and self.calls > after:
             self._record(points)
         return result
 

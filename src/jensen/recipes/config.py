@@ -86,7 +86,8 @@ class VAEConfig(BaseModel):
         False, description="whether torch.compile turns the networks into code of their own"
     )
     capture: Literal["auto", "off"] = Field(
-        "auto", description="whether a GPU gets each step as one CUDA graph, where that can be"
+        "auto",
+        description="whether steps are repeated from a recording, on a GPU as a CUDA graph, where that can be",
     )
     threads: int | None = Field(
         None, gt=0, description="threads of the processor; by default one for small models, else all"

@@ -18,8 +18,9 @@ from jensen.training.interrupt import Stop, interruptible
 from jensen.training.memory import saying_what_to_lower
 from jensen.training.randomness import Randomness
 from jensen.training.records import AT_ONCE, Records
+from jensen.training.repeated import CapturedStep, RecordedStep
 from jensen.training.settings import Settings
-from jensen.training.step import CapturedStep, Record, Step
+from jensen.training.step import Record, Step
 from jensen.training.stopping import EarlyStopping
 from jensen.training.threads import SMALL, chosen, operations, threads
 
@@ -106,12 +107,12 @@ class Training:
         self.total_steps = settings.epochs * len(batches)
         parameters = [p for p in objective.parameters() if p.requires_grad]
         self.steady: Callable[[Progress], bool] | None = getattr(objective, "steady", None)
-        self.captures = (
-            device.type == "cuda"
-            and settings.capture == "auto"
+        self.repeats = (
+            settings.capture == "auto"
             and settings.accumulate == self.engine.world_size == 1
             and self.steady is not None
         )
+        self.captures = self.repeats and device.type == "cuda"
         rate = settings.learning_rate
         self.optimiser = torch.optim.AdamW(
             parameters,
@@ -170,7 +171,11 @@ class Training:
         step = Step(
             self.objective, self.optimiser, self.guard, self.randomness, self.settings.accumulate, self.engine
         )
-        return CapturedStep(step, self.steady) if self.captures and self.steady is not None else step
+        if not self.repeats or self.steady is None:
+            return step
+        if self.captures:
+            return CapturedStep(step, self.steady)
+        return RecordedStep(step, self.steady, self.objective)
 
     def _epoch(self, take: TakesStep, stop: Stop) -> Epoch:
         """One epoch, or what is left of it, with its validation."""

@@ -23,7 +23,8 @@ class Settings:
         validate_every: Epochs from one validation to the next.
         accumulate: Parts in which a process takes its share of a batch, one after the other, adding up their
             gradients; each needs the memory of a part only.
-        capture: "auto" captures the step as a CUDA graph where that can be, "off" never does.
+        capture: "auto" has the step repeated where that can be, from a recording of its gradients on the processor, as
+            a CUDA graph on a GPU; "off" does it operation by operation.
         threads: Of the processor, for the steps; None: one for small models, else torch's own number.
     """
 

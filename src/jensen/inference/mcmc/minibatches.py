@@ -12,8 +12,8 @@ from torch.func import vmap
 
 from jensen.errors import ConfigError
 from jensen.inference.batching import explained, unvalidated
-from jensen.inference.recording import record
 from jensen.inference.target import Target
+from jensen.recording import record
 
 _CALLS = 30
 """Calls after which a recording pays."""

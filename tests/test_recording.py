@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from jensen.inference import Target, positive, real
-from jensen.inference.recording import record
+from jensen.recording import record
 
 DATA = torch.linspace(-1, 2, 7, dtype=torch.float64)
 
@@ -42,6 +42,28 @@ def test_writes_into_tensors_are_recorded() -> None:
         return (room,)
 
     assert record(counted, torch.zeros(3))(torch.tensor([1.0, 2.0, 3.0]))[0].tolist() == [1, 3, 3]
+
+
+def test_random_numbers_are_drawn_afresh() -> None:
+    recorded = record(lambda x: (x + torch.randn(3),), torch.zeros(3))
+    torch.manual_seed(5)
+    found = [recorded(torch.ones(3))[0] for _ in range(2)]
+    torch.manual_seed(5)
+    assert torch.equal(torch.stack(found), torch.stack([1 + torch.randn(3) for _ in range(2)]))
+
+
+def test_branches_on_arguments_are_refused_and_those_on_constants_are_not() -> None:
+    with pytest.raises(RuntimeError, match="looks at a value"):
+        record(lambda x: (x if x.sum() > 0 else -x,), torch.ones(3))
+    with pytest.raises(RuntimeError, match="looks at a value"):
+        record(lambda x: (x * float(torch.rand(())),), torch.ones(3))
+    assert record(lambda x: (x * float(DATA.sum()),), torch.ones(1))(torch.ones(1))[0] == DATA.sum().float()
+
+
+def test_writes_into_tensors_from_outside_are_refused() -> None:
+    kept = torch.zeros(3)
+    with pytest.raises(RuntimeError, match="from outside"):
+        record(lambda x: (kept[:2].add_(x),), torch.ones(2))
 
 
 @pytest.mark.parametrize("kind", ["argument", "constant"])

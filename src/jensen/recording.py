@@ -28,12 +28,19 @@ class _Slot:
         self.number = number
 
 
+_LOOKS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default}
+"""Operations that take a number out of a tensor, as ``float()``, ``.item()`` and ``if`` do."""
+
+
 class _Recorder(Dispatch):
     """Keeps every operation that is run, below automatic differentiation and vmap."""
 
     def __init__(self, arguments: list[Tensor]) -> None:
         super().__init__()
         self.numbers = {id(argument): i for i, argument in enumerate(arguments)}
+        self.arguments = len(arguments)
+        # What may be another in the next run: arguments, random numbers, and what is made of them.
+        self.moving = set(self.numbers.values())
         # Tensors are told apart by their ids, so none may be freed while others are made.
         self.alive = [*arguments]
         self.constants: dict[int, Tensor] = {}
@@ -45,6 +52,11 @@ class _Recorder(Dispatch):
             self.numbers[id(tensor)] = len(self.alive)
             self.alive.append(tensor)
         return self.numbers[id(tensor)]
+
+    def makes(self, tensor: Tensor) -> bool:
+        """Whether an operation has made a tensor."""
+        number = self.numbers.get(id(tensor), 0)
+        return number >= self.arguments and number not in self.constants
 
     def taken(self, value: Any) -> Any:
         """An operation's argument with slots for tensors; a tensor that nothing has made is a constant."""
@@ -59,18 +71,32 @@ class _Recorder(Dispatch):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         taken = tree_map(self.taken, (args, kwargs))
+        moving = torch.Tag.nondeterministic_seeded in func.tags or any(
+            slot.number in self.moving for slot in tree_leaves(taken) if isinstance(slot, _Slot)
+        )
+        if moving and func in _LOOKS:
+            raise RuntimeError(f"{func} looks at a value, so what it decides can't be recorded")
+        if func._schema.is_mutable and _place(args[0]) in {_place(x) for x in self.constants.values()}:
+            raise RuntimeError(f"{func} writes into a tensor from outside, which can't be recorded")
         result = func(*args, **kwargs)
         numbers = [self.number(x) if isinstance(x, Tensor) else None for x in tree_leaves(result)]
+        if moving:
+            self.moving.update(number for number in numbers if number is not None)
         self.operations.append((func, *taken, numbers))
         return result
+
+
+def _place(value: Any) -> int | None:
+    """Where in memory a tensor's numbers are."""
+    return value.untyped_storage().data_ptr() if isinstance(value, Tensor) else None
 
 
 def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
     """Runs a function once and gives one that does the same operations on any tensors of the same shapes.
 
-    What a Python branch has decided, it has decided for good. Tensors other than the arguments and what is made of
-    them stay as they are. A factorisation that fails for some rows of the arguments (a matrix that isn't positive
-    definite) doesn't raise: it gives -inf in results (n,) and zero in others.
+    Tensors other than the arguments and what is made of them stay as they are; random numbers are drawn afresh. A
+    factorisation that fails for some rows of the arguments (a matrix that isn't positive definite) doesn't raise: it
+    gives -inf in results (n,) and zero in others.
 
     Args:
         function: Of tensors, to a tuple of tensors.
@@ -78,6 +104,10 @@ def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
 
     Returns:
         The recording; its results are detached.
+
+    Raises:
+        RuntimeError: If the function looks at a value, as a branch does that depends on an argument, or writes into
+            a tensor that it was not given and did not make.
 
     Example:
         >>> shift = torch.tensor([1.0, 2.0])
@@ -88,8 +118,8 @@ def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
     inputs = [argument.detach().clone() for argument in arguments]
     recorder = _Recorder(inputs)
     with recorder:
-        # A copy, so that each result is one of an operation.
-        made = [x.clone() for x in function(*inputs)]
+        # Each result has to be one of an operation.
+        made = [x if recorder.makes(x) else x.clone() for x in function(*inputs)]
     results = [recorder.number(x) for x in made]
     checks = [
         args[0].number
