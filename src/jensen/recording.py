@@ -32,6 +32,10 @@ _LOOKS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.
 """Operations that take a number out of a tensor, as ``float()``, ``.item()`` and ``if`` do."""
 
 
+_NOTHING = {torch.ops.aten.detach.default, torch.ops.aten.alias.default}
+"""Operations that do nothing where no gradients are asked for."""
+
+
 class _Recorder(Dispatch):
     """Keeps every operation that is run, below automatic differentiation and vmap."""
 
@@ -136,6 +140,9 @@ def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
 
         for func, args, kwargs, numbers in operations:
             args, kwargs = tree_map(filled, (args, kwargs))
+            if func in _NOTHING:
+                values[numbers[0]] = args[0]
+                continue
             found = zip(numbers, tree_leaves(func(*args, **kwargs)), strict=True)
             values.update((number, value) for number, value in found if number is not None)
         failed = [(values[number] != 0).reshape(len(given[0]), -1).any(1) for number in checks]
