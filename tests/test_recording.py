@@ -64,6 +64,12 @@ def test_writes_into_tensors_from_outside_are_refused() -> None:
     kept = torch.zeros(3)
     with pytest.raises(RuntimeError, match="from outside"):
         record(lambda x: (kept[:2].add_(x),), torch.ones(2))
+    with pytest.raises(RuntimeError, match="from outside"):
+        record(lambda x: (torch.mul(x, x, out=kept),), torch.ones(3))
+    assert (
+        record(lambda x: (torch.mul(kept, x, out=torch.empty(3)),), torch.ones(3))(torch.ones(3))[0].sum()
+        == 0
+    )
 
 
 @pytest.mark.parametrize("kind", ["argument", "constant"])

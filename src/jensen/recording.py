@@ -80,7 +80,8 @@ class _Recorder(Dispatch):
         )
         if moving and func in _LOOKS:
             raise RuntimeError(f"{func} looks at a value, so what it decides can't be recorded")
-        if func._schema.is_mutable and _place(args[0]) in {_place(x) for x in self.constants.values()}:
+        outside = {_place(x) for x in self.constants.values()} if func._schema.is_mutable else set[int]()
+        if any(_place(x) in outside for x in _written(func, args, kwargs)):
             raise RuntimeError(f"{func} writes into a tensor from outside, which can't be recorded")
         result = func(*args, **kwargs)
         numbers = [self.number(x) if isinstance(x, Tensor) else None for x in tree_leaves(result)]
@@ -90,9 +91,18 @@ class _Recorder(Dispatch):
         return result
 
 
-def _place(value: Any) -> int | None:
+def _place(tensor: Tensor) -> int:
     """Where in memory a tensor's numbers are."""
-    return value.untyped_storage().data_ptr() if isinstance(value, Tensor) else None
+    return tensor.untyped_storage().data_ptr()
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    """The tensors that an operation writes into."""
+    names = [argument.name for argument in func._schema.arguments]
+    values = {**dict(zip(names, args, strict=False)), **kwargs}
+    aliased = [argument for argument in func._schema.arguments if argument.alias_info is not None]
+    written = [values.get(argument.name) for argument in aliased if argument.alias_info.is_write]
+    return [x for x in tree_leaves(written) if isinstance(x, Tensor)]
 
 
 def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
