@@ -1,6 +1,7 @@
 """Steps that are prepared once and then done again: a CUDA graph on a GPU, a list of operations on a processor."""
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Protocol, cast, runtime_checkable
@@ -22,7 +23,7 @@ PAYS = 100
 Steady = Callable[[Progress], bool]
 
 
-class Repeated:
+class Repeated(ABC):
     """A step that is prepared when some have been done, and then done again.
 
     Batches of another shape than the first one's, such as a last short one, and steps while the objective isn't
@@ -65,13 +66,13 @@ class Repeated:
         """A step before one is prepared."""
         return self.step(batch, progress)
 
+    @abstractmethod
     def prepare(self, batch: Batch, progress: Progress) -> bool:
         """Prepares the step; whether that was possible."""
-        raise NotImplementedError
 
+    @abstractmethod
     def again(self, batch: Batch) -> Record:
         """Does it with another batch."""
-        raise NotImplementedError
 
 
 @runtime_checkable
