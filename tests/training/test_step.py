@@ -232,7 +232,27 @@ class Remembering(Steady):
         return result, record
 
 
-@pytest.mark.parametrize("objective", [Counting, Looking, Remembering])
+class Hooked(Steady):
+    """Its parameters have hooks that change their gradients."""
+
+    def __init__(self) -> None:
+        super().__init__(noise=0.3)
+        self.network[0].weight.register_hook(lambda gradient: 0.5 * gradient)
+
+
+class Hidden(Steady):
+    """Reaches a parameter by a way of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(noise=0.3)
+        self.ways = [self.network[0].weight]
+
+    def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, record = super().forward(batch, progress)
+        return loss + self.ways[0].square().sum(), record
+
+
+@pytest.mark.parametrize("objective", [Counting, Looking, Remembering, Hooked, Hidden])
 def test_what_would_not_be_the_same_is_not_recorded(objective: type[Steady]) -> None:
     results = []
     for capture in ("auto", "off"):

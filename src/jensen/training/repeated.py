@@ -152,7 +152,7 @@ class CapturedStep(Repeated):
 class RecordedStep(Repeated):
     """A step whose loss and gradients are recorded as a list of operations: no Python and no graph in between.
 
-    It gives the same numbers to the last bit, or it isn't used: the recording is compared with the objective on other
+    It gives the same numbers to the last bit, or it isn't used: the recording is compared with the step itself on other
     data, with the same random numbers. An objective whose buffers change, or that looks at values to decide what to do,
     is never recorded.
 
@@ -194,16 +194,25 @@ class RecordedStep(Repeated):
         run, same = None, False
         try:
             run = recorded(gradients, *self._given(_tensors(batch)))
-            found: list[tuple[Tensor, ...]] = []
-            for work in (gradients, run):
-                torch.set_rng_state(state)
-                found.append((*work(*self._given(other)), torch.get_rng_state()))
-            same = all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+            torch.set_rng_state(state)
+            found = (*run(*self._given(other)), torch.get_rng_state())
+            torch.set_rng_state(state)
+            wanted = (*self._plainly(_batch(other, batch), progress), torch.get_rng_state())
+            same = len(found) == len(wanted) and all(map(torch.equal, found, wanted))
         except Exception:  # Whatever an objective does that can't be recorded, it goes on as it is.
             same = False
         torch.set_rng_state(state)
         self.run = run if same else None
         return same
+
+    def _plainly(self, batch: Batch, progress: Progress) -> list[Tensor]:
+        """Gradients and record as the step itself comes to them, with whatever hooks the parameters have."""
+        for parameter in self.moved.values():
+            parameter.grad = None
+        loss, record = self.step.forward(batch, progress)
+        self.step.engine.backward(loss)
+        gradients = [parameter.grad for parameter in self.moved.values() if parameter.grad is not None]
+        return [*gradients, *(value.detach() for value in record.values())]
 
     def again(self, batch: Batch) -> Record:
         """Takes the step with another batch."""
