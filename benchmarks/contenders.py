@@ -250,21 +250,30 @@ class _PyroVAE(nn.Module):
             pyro.sample("z", distributions.Normal(loc, log_scale.exp()).to_event(1))
 
 
-def pyro(dataset: Dataset, *, validation: bool = True) -> Epoch:
-    """Pyro's SVI with its closed-form KL, on batches by index."""
+def pyro(dataset: Dataset, *, manual: bool = False, validation: bool = True) -> Epoch:
+    """Pyro's SVI with its closed-form KL, on batches by index; or as its manual does it: sampled KL, a data loader."""
     from pyro import enable_validation
-    from pyro.infer import SVI, TraceMeanField_ELBO
+    from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
     from pyro.optim import Adam
+    from torch.utils.data import DataLoader, TensorDataset
 
     x = torch.as_tensor(dataset.x).float()
     vae = _PyroVAE()
-    svi = SVI(vae.model, vae.guide, Adam({"lr": LEARNING_RATE}), TraceMeanField_ELBO())
+    bound = Trace_ELBO() if manual else TraceMeanField_ELBO()
+    svi = SVI(vae.model, vae.guide, Adam({"lr": LEARNING_RATE}), bound)
+    loader = DataLoader(TensorDataset(x), batch_size=BATCH, shuffle=True)
+
+    def batches() -> Iterator[Tensor]:
+        if manual:
+            yield from (batch for (batch,) in loader)
+        else:
+            yield from (x[index] for index in torch.randperm(len(x)).split(BATCH))
 
     def epoch() -> float:
         enable_validation(validation)
         start = time.perf_counter()
-        for index in torch.randperm(len(x)).split(BATCH):
-            svi.step(x[index])
+        for batch in batches():
+            svi.step(batch)
         rate = len(x) / (time.perf_counter() - start)
         enable_validation(True)
         return rate

@@ -17,7 +17,7 @@ from jensen.cli.progress import FitBar, counting
 
 NETWORK = {"latent_dim": 50, "hidden": "200,200", "activation": "tanh"}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "VAE": ("vae", {}),
+    "VAE": ("vae", {"tighten": 0}),
     "IWAE-5": ("iwae", {"samples": 5}),
     "IWAE-50": ("iwae", {"samples": 50}),
 }

@@ -58,7 +58,7 @@ def measure(
     with counting("evaluating", len(x)) as count:
         numbers = evaluation.evaluate(run.model, x, samples, seed=seed, on_data=count)
     numbers.pop("kl_per_dimension")
-    checked = [record["valid"]["elbo"] for record in run.history if record["valid"] is not None]
+    best = [record["valid"] for record in run.history if record["best"] and record["valid"] is not None]
     return {
         "recipe": recipe,
         "seed": seed,
@@ -66,7 +66,7 @@ def measure(
         "epochs": len(run.history),
         "fitted_on": "training and validation images" if together else "training images",
         "set": options,
-        "best_valid_elbo": max(checked, default=None),
+        "best_valid": best[-1] if best else None,
         "train_elbo": run.history[-1]["train"]["elbo"],
         "options": run.config.model_dump(mode="json"),
         "test": numbers,
@@ -89,12 +89,13 @@ def pythae_time(
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     measured = json.loads(done.stdout.splitlines()[-1])
     scale = 50_000 / measured["data"]
-    ours, theirs = (measured["seconds_per_epoch"][name] * scale for name in ("jensen", "pythae"))
+    first, second, theirs = (value * scale for value in measured["seconds_per_epoch"].values())
     total = PUBLISHED_EPOCHS * theirs
     measured |= {"pythae_epochs": PUBLISHED_EPOCHS, "pythae_seconds": total, "target": TARGET}
     if fits:
-        epochs = statistics.median(fit["epochs"] for fit in fits)
-        measured["ratio_in_turn"] = epochs * ours / total
+        late = [round(fit["options"]["tighten"] * fit["options"]["epochs"]) for fit in fits]
+        each = [first * (fit["epochs"] - tail) + second * tail for fit, tail in zip(fits, late, strict=True)]
+        measured["ratio_in_turn"] = statistics.median(each) / total
         measured["ratio_of_fit_seconds"] = statistics.median(fit["fit_seconds"] for fit in fits) / total
     return measured
 

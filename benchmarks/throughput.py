@@ -50,6 +50,7 @@ def contenders(dataset: Dataset) -> dict[str, Epoch]:
         found["pythae"] = pythae(dataset)
     if have("pyro"):
         found["pyro"] = pyro(dataset)
+        found["pyro, as in its manual"] = pyro(dataset, manual=True)
         found["pyro, no validation"] = pyro(dataset, validation=False)
     for peer in ("pythae", "pyro"):
         if peer not in found:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from jensen.bounds import (
+    Stage,
     VariationalObjective,
     doubly_reparameterised,
     elbo,
@@ -116,6 +117,32 @@ def test_the_doubly_reparameterised_gradient_takes_no_weighing(weighing: dict[st
 def test_the_doubly_reparameterised_gradient_is_refused_for_another_bound() -> None:
     with pytest.raises(BoundError, match="that of the IWAE bound; use bound=iwae"):
         VariationalObjective(linear_gaussian().model, elbo, doubly_reparameterised, 4)
+
+
+def test_the_second_stage_maximises_another_bound() -> None:
+    bed = linear_gaussian(shift=0.1)
+    tight = Stage(iwae, doubly_reparameterised, 4)
+    objective = VariationalObjective(bed.model, warm_up=9.0, then=tight)
+    with seeded(0):
+        loss, record = objective(bed.batch, Progress(7, 3.0, 0.5, stage=1))
+    with seeded(0):
+        expected, _ = VariationalObjective(bed.model, *tight)(bed.batch, START)
+    torch.testing.assert_close(loss, expected, **EXACT)
+    assert set(record) == {"elbo", "log_likelihood", "kl", "bound"}
+    # In the first stage it is the ELBO, whose KL counts a third by then.
+    with seeded(0):
+        loss, record = objective(bed.batch, Progress(7, 3.0, 0.5))
+    torch.testing.assert_close(loss, (record["kl"] / 3 - record["log_likelihood"]).mean(), **EXACT)
+    assert [objective.steady(Progress(7, 3.0, 0.5, stage=stage)) for stage in (0, 1)] == [False, True]
+
+
+def test_a_second_stage_has_to_be_one() -> None:
+    model = linear_gaussian().model
+    with pytest.raises(BoundError, match="that of the IWAE bound"):
+        VariationalObjective(model, then=Stage(elbo, doubly_reparameterised, 4))
+    for weighing in ({"beta": 2.0}, {"free_bits": 0.5}):
+        with pytest.raises(BoundError, match="has no second stage"):
+            VariationalObjective(model, then=Stage(iwae), **weighing)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from torch.distributions import MultivariateNormal
 
 from conftest import KINDS, made
 from jensen import likelihoods
-from jensen.bounds import doubly_reparameterised, elbo, iwae, sticking_the_landing
+from jensen.bounds import Stage, doubly_reparameterised, elbo, iwae, sticking_the_landing
 from jensen.data import Dataset, Schema, from_array, linear_gaussian
 from jensen.errors import BoundError, ConfigError, ShapeError, SupportError
 from jensen.evaluation import evaluate
 from jensen.recipes import RECIPES
-from jensen.recipes.vae import AUTO, assemble, objective, resolve
+from jensen.recipes.vae import AUTO, TIGHTEN, assemble, objective, resolve
 from jensen.runs import fit
 
 SMALL = {"epochs": 1, "latent_dim": 2, "batch_size": 32}
@@ -151,6 +151,13 @@ def test_epochs_are_more_for_small_data() -> None:
         ({"width": 4}, "width is for network='residual-mlp'"),
         ({"components": 3}, "components is for prior='mixture'"),
         ({"likelihood": "normal", "classes": 4}, "classes is for likelihood='categorical'"),
+        ({"tighten": 0.2, "beta": 2}, "beta or free_bits weigh the KL; leave it out"),
+        ({"tighten": 0.2, "bound": "iwae"}, "bound is 'iwae' already"),
+        ({"tighten": 0.2, "gradient": "score", "samples": 4}, "it takes path-wise gradients"),
+        ({"tighten_samples": 7, "tighten": 0}, "tighten_samples would do nothing"),
+        ({"tighten_samples": 7, "beta": 2}, "tighten_samples would do nothing"),
+        ({"tighten_samples": 1}, "should be greater than 1"),
+        ({"tighten": 1}, "should be less than 1"),
         ({"scale": -1}, "a number above 0"),
         ({"scale": float("nan")}, "a finite number"),
     ],
@@ -251,9 +258,51 @@ def test_objectives_are_those_of_their_names() -> None:
         return objective(assemble(config, schema), config)
 
     plain, weighted, many = (made_objective(name) for name in ("vae", "beta-vae", "iwae"))
-    assert (plain.bound, plain.estimator, plain.samples, plain.beta) == (elbo, sticking_the_landing, 1, 1.0)
-    assert (weighted.bound, weighted.beta) == (elbo, 4.0)
-    assert (many.bound, many.estimator, many.samples) == (iwae, doubly_reparameterised, 5)
+    tight = Stage(iwae, doubly_reparameterised, 10)
+    assert (plain.stages, plain.beta) == ((Stage(elbo, sticking_the_landing, 1), tight), 1.0)
+    assert [stage.bound for stage in weighted.stages] == [elbo, elbo]
+    assert weighted.beta == 4.0
+    assert many.stages == (Stage(iwae, doubly_reparameterised, 5),) * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({}, TIGHTEN),
+        ({"tighten": 0.5}, 0.5),
+        ({"tighten": 0}, 0.0),
+        ({"kl_warm_up": 3}, TIGHTEN),
+        ({"gradient": "pathwise", "samples": 4}, TIGHTEN),
+        ({"network": "residual-mlp"}, TIGHTEN),
+        ({"batch_size": 700_000}, 0.0),
+        ({"likelihood": "categorical", "classes": 8000}, 0.0),
+        ({"beta": 2}, 0.0),
+        ({"free_bits": 0.1}, 0.0),
+        ({"bound": "iwae"}, 0.0),
+        ({"gradient": "score", "samples": 4}, 0.0),
+        ({"prior": "class", "posterior": "class", "gradient": "score", "samples": 4}, 0.0),
+    ],
+    ids=str,
+)
+def test_the_fit_of_an_elbo_ends_on_a_tighter_bound(options: dict[str, object], part: float) -> None:
+    config = resolve(RECIPES["vae"].config(options), Schema((3,), "real"), 10)
+    assert config.tighten == part
+    stages = objective(assemble(config, Schema((3,), "real")), config).stages
+    assert (stages[0] != stages[1]) == (part > 0)
+
+
+def test_the_history_says_which_bound_was_maximised() -> None:
+    data = made("real")
+    run = fit(data, options={**SMALL, "epochs": 4, "tighten": 0.5, "tighten_samples": 20}, valid=0.2)
+    assert [record["stage"] for record in run.history] == [0, 0, 1, 1]
+    for record in run.history:
+        assert ("bound" in record["train"]) == ("bound" in record["valid"]) == (record["stage"] == 1)
+    assert all(r["valid"]["bound"] > r["valid"]["elbo"] for r in run.history[2:])
+    best = [record["epoch"] for record in run.history if record["best"]][-1]
+    assert best > 2
+    # What is kept are the weights of the best bound of the second stage.
+    many = fit(data, options={**SMALL, "epochs": 4, "bound": "iwae", "samples": 20}, valid=0.2)
+    assert all(record["valid"]["bound"] > record["valid"]["elbo"] for record in many.history)
 
 
 def test_linear_vae_approaches_the_maximum_likelihood_of_probabilistic_pca() -> None:

@@ -268,6 +268,18 @@ def test_history_with_holes() -> None:
     assert "there are no curves" in parts(replace(run, history=[]), curves, training)
 
 
+def test_the_end_on_a_tighter_bound_is_told_of() -> None:
+    run = fit(table(), "vae", {**SMALL, "tighten": 0.5}, valid=0.25)
+    text = parts(run, curves, training)
+    assert "From epoch 2 on the importance-weighted bound of 10 draws is maximised" in text
+    assert "importance-weighted bound that was maximised, training data" in text
+    assert "bound that was maximised, on validation data there" in text
+    assert "first epoch on the importance-weighted bound" in text
+    plain = parts(fit(table(), "vae", {**SMALL, "tighten": 0}, valid=0.25), curves, training)
+    assert "importance-weighted" not in plain
+    assert "that was maximised" not in plain
+
+
 @pytest.mark.parametrize("n", [3])
 def test_few_data(n: int) -> None:
     assert f"fitted to {n} data" in read(fit(table(n), "vae", SMALL)).text

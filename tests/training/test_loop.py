@@ -25,8 +25,8 @@ def noisy(**options: Any) -> Training:
     """A fit with all there is that a state must hold: random steps, skipped ones, an average, early stopping."""
     objective = Regression(noise=0.3, broken={2})
 
-    def validate() -> Tensor:
-        return -(objective.network(data())[:, 0] - data().sum(-1)).detach().square()
+    def validate(stage: int) -> dict[str, Tensor]:
+        return {"bound": -(objective.network(data())[:, 0] - data().sum(-1)).detach().square()}
 
     return training(objective, validate=validate, **({"patience": 3} | options))
 
@@ -39,12 +39,14 @@ class Scripted:
         self.objective: nn.Module | None = None
         self.saw: list[Tensor] = []
         self.modes: list[bool] = []
+        self.stages: list[int] = []
 
-    def __call__(self) -> Tensor:
+    def __call__(self, stage: int) -> dict[str, Tensor]:
         assert self.objective is not None
         self.saw.append(weights(self.objective))
         self.modes.append(self.objective.training)
-        return torch.full((5,), next(self.values))
+        self.stages.append(stage)
+        return {"bound": torch.full((5,), next(self.values))}
 
 
 def scripted(values: list[float], **options: Any) -> tuple[Training, Scripted]:
@@ -86,7 +88,7 @@ def test_the_users_generator_is_left_alone() -> None:
     objective = Regression(noise=0.3)
     torch.manual_seed(11)
     before = torch.get_rng_state()
-    fit = training(objective, validate=lambda: torch.randn(5))
+    fit = training(objective, validate=lambda stage: {"bound": torch.randn(5)})
     assert torch.equal(torch.get_rng_state(), before)
     for _ in fit.run():
         assert torch.equal(torch.get_rng_state(), before)
@@ -369,7 +371,6 @@ def test_a_last_batch_that_is_smaller_is_counted_as_it_is() -> None:
     taken: list[int] = []
     fit = training(on_step=taken.append)
     fit.batches.batch_size = 20
-    fit.total_steps = 6 * len(fit.batches)
     finish(fit)
     assert taken[:3] == [20, 20, 8]
 
@@ -395,9 +396,11 @@ def test_validates_when_it_is_due_and_at_the_end() -> None:
 
 def test_reports_mean_and_standard_error_of_the_validation() -> None:
     values = torch.tensor([1.0, 2.0, 4.0, 9.0])
-    epoch = finish(training(validate=lambda: values, epochs=1))[-1]
-    assert epoch.valid is not None
-    assert epoch.valid == pytest.approx((4.0, float(values.std()) / 2))
+    first = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    epoch = finish(training(validate=lambda stage: {"elbo": first, "bound": values}, epochs=1))[-1]
+    assert epoch.valid == pytest.approx(
+        {"elbo": 1.5, "bound": 4.0, "standard_error": float(values.std()) / 2}
+    )
 
 
 @pytest.mark.parametrize("averaging", [0.9, None])
@@ -414,6 +417,50 @@ def test_the_weights_of_the_best_validation_are_kept(averaging: float | None) ->
             )
     assert best == [True, True, True, False, False, False]
     assert torch.equal(weights(fit.objective), validation.saw[2])
+
+
+def test_the_second_stage_begins_at_the_best_weights_and_has_a_best_of_its_own() -> None:
+    # The values of the two stages have nothing to do with each other.
+    values = [5.0, 7.0, 1.0, 1.0, 1.0, -3.0, -2.0, -9.0]
+    fit, validation = scripted(values, epochs=8, second_stage=0.4)
+    epochs, begun = [], None
+    for epoch in fit.run():
+        epochs.append(epoch)
+        if epoch.number == 5:
+            begun = weights(fit.objective)
+    assert validation.stages == [epoch.stage for epoch in epochs] == [0] * 5 + [1] * 3
+    assert [epoch.best for epoch in epochs] == [True, True, *[False] * 3, True, True, False]
+    assert begun is not None
+    assert torch.equal(begun, validation.saw[1])
+    assert torch.equal(weights(fit.objective), validation.saw[6])
+    assert epochs[-1].status == "finished"
+
+
+def test_a_first_stage_that_is_out_of_patience_makes_room_for_the_second() -> None:
+    fit, validation = scripted([0.0] * 40, epochs=30, patience=3, second_stage=0.1, decay=True)
+    epochs = finish(fit)
+    assert validation.stages == [0] * 4 + [1] * 3
+    assert (epochs[-1].number, epochs[-1].status) == (7, "finished")
+    # The step size falls to zero over the epochs that there are, not over those that there might have been.
+    assert epochs[3].learning_rate > 0.9 * epochs[0].learning_rate
+    assert epochs[-1].learning_rate < 0.1 * epochs[0].learning_rate
+    fit, validation = scripted([0.0] * 40, epochs=30, patience=3, second_stage=0.5)
+    assert finish(fit)[-1].status == "stopped early"
+    assert validation.stages == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize("at", [5, 6])
+def test_a_fit_goes_on_from_its_state_on_both_sides_of_the_turn(at: int) -> None:
+    def fit() -> Training:
+        return noisy(epochs=8, patience=None, second_stage=0.4)
+
+    through, again = fit(), fit()
+    for epoch in through.run():
+        if epoch.number == at:
+            state = copy.deepcopy(through.state_dict())
+    again.load_state_dict(state)
+    assert [epoch.stage for epoch in again.run()] == ([1] * (8 - at))
+    assert torch.equal(weights(again.objective), weights(through.objective))
 
 
 def test_without_validation_the_average_is_kept() -> None:
@@ -501,7 +548,9 @@ def test_a_fit_that_is_done_yields_nothing_more() -> None:
 
 def test_a_fit_none_of_whose_steps_counted_is_an_error_however_it_ends() -> None:
     objective = Regression(broken=range(10_000))
-    fit = training(objective, validate=lambda: torch.full((5,), torch.nan), patience=1, epochs=200)
+    fit = training(
+        objective, validate=lambda stage: {"bound": torch.full((5,), torch.nan)}, patience=1, epochs=200
+    )
     # Patience runs out after two epochs of 12 steps, long before a hundred steps in a row.
     with pytest.raises(FitError, match="for 24 steps in a row"):
         list(fit.run())

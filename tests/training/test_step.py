@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from jensen.bounds import VariationalObjective
+from jensen.flushing import flushed
 from jensen.training import ArrayBatches, Batch, Progress, Settings, Training
 from jensen.training.repeated import WARM, CapturedStep, RecordedStep
 from jensen.training.step import Step
@@ -290,6 +291,40 @@ def test_small_models_get_one_thread_unless_told_otherwise() -> None:
     with pytest.raises(ZeroDivisionError), threads(2):
         raise ZeroDivisionError
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_numbers_below_normal_ones_are_zero_in_training_alone(before: bool) -> None:
+    def product() -> float:
+        return float(torch.tensor(1e-30) * 1e-10)
+
+    class Tiny(Regression):
+        """Keeps a product that float32 has no normal number for."""
+
+        def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+            seen.append(product())
+            return super().forward(batch, progress)
+
+    seen: list[float] = []
+    fit = training(Tiny(), epochs=2, validate=lambda stage: {"bound": torch.full((5,), product())})
+    try:
+        torch.set_flush_denormal(before)
+        epochs = list(fit.run())
+        assert (product() == 0.0) is before
+    finally:
+        torch.set_flush_denormal(False)
+    assert set(seen) == {0.0}
+    assert epochs[-1].valid is not None
+    assert epochs[-1].valid["bound"] == 0.0
+    assert product() > 0.0
+    # What Adam remembers of a gradient that was there once falls to zero, not to where it costs time.
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    with flushed():
+        optimiser = torch.optim.AdamW([parameter], fused=True)
+        for step in range(1500):
+            parameter.grad = torch.full((1,), float(step == 0))
+            optimiser.step()
+    assert float(optimiser.state[parameter]["exp_avg"]) == 0.0
 
 
 @cuda

@@ -13,7 +13,7 @@ from jensen.bounds.gradients import (
     sticking_the_landing,
 )
 from jensen.bounds.importance import cubo_estimate, iwae, renyi
-from jensen.bounds.objective import VariationalObjective
+from jensen.bounds.objective import Stage, VariationalObjective
 from jensen.bounds.terms import PATHWISE, Deferred, Draw, HasTerms, Samples, Terms
 from jensen.bounds.weighted import weighted_elbo
 from jensen.registry import Registry
@@ -43,6 +43,7 @@ __all__ = [
     "GradientEstimator",
     "HasTerms",
     "Samples",
+    "Stage",
     "Terms",
     "VariationalObjective",
     "cubo_estimate",

@@ -75,17 +75,16 @@ def fit(
     note = last.get("note", run.constant)
     if note is not None:
         result["note"] = note
-    checked = [record["valid"] for record in run.history if record["valid"] is not None]
+    best = [record["valid"] for record in run.history if record["best"] and record["valid"] is not None]
     if labelled:
         del result["elbo"], result["skipped_steps"]
         # Some methods record a bound in place of a loss, or nothing.
         result |= {"method": run.config.method, "loss": None, **last["train"]}
         if run.about["n_valid"]:
             result["valid"] = run.evaluations[-1] if run.evaluations else None
-    if checked:
-        bounds = [record["elbo"] for record in checked if record["elbo"] is not None]
-        result["best_valid_elbo"] = max(bounds, default=None)
-        result["valid_standard_error"] = checked[-1]["standard_error"]
+    if best:
+        result |= {f"best_valid_{name}": best[-1][name] for name in ("elbo", "bound") if name in best[-1]}
+        result["valid_standard_error"] = best[-1]["standard_error"]
     show(result, as_json, "fit")
     return run
 

@@ -84,8 +84,9 @@ class FitBar:
             return
         numbers = f"elbo {epoch.train['elbo']:.2f}" if "elbo" in epoch.train else ""
         if epoch.valid is not None:
-            numbers += f", valid {epoch.valid[0]:.2f}"
-            numbers += f" ± {epoch.valid[1]:.2f}" if math.isfinite(epoch.valid[1]) else ""
+            *_, bound, error = epoch.valid.values()
+            numbers += f", valid {bound:.2f}"
+            numbers += f" ± {error:.2f}" if math.isfinite(error) else ""
         numbers += f"{' nats, ' if numbers else ''}{epoch.rate:,.0f} data/s"
         if epoch.skipped:
             numbers += f", {epoch.skipped} steps skipped"

@@ -13,6 +13,7 @@ from jensen.evaluation.estimate import log_mean
 from jensen.evaluation.hmc import move, state_at
 from jensen.evaluation.joint import Joint, can_be_enumerated, check_continuous, enumerated
 from jensen.evaluation.memory import MEMORY, part, row_bytes
+from jensen.flushing import flushed
 from jensen.information import Estimate
 from jensen.models import Model
 from jensen.seeding import seeded
@@ -161,7 +162,7 @@ def annealing_pass(
         x, context = cast(x), None if context is None else cast(context)
         latents = None if latents is None else cast(latents)
     found: list[AnnealingPass] = []
-    with seeded(seed), torch.no_grad():
+    with seeded(seed), flushed(), torch.no_grad():
         one = slice(0, 1)
         first_posterior = model.encode(x[one], part(context, one), part(observed, one))
         if not can_be_enumerated(first_posterior):

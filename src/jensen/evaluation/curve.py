@@ -14,6 +14,7 @@ from jensen.evaluation.annealing import OnPart
 from jensen.evaluation.estimate import log_mean, mean
 from jensen.evaluation.importance import in_chunks
 from jensen.evaluation.memory import MEMORY, part, row_bytes
+from jensen.flushing import flushed
 from jensen.models import Model
 from jensen.seeding import seeded
 
@@ -87,7 +88,7 @@ def bound_curve(
     draw = Draw(closed_form=False)
     values: list[Tensor] = []
     errors: list[Tensor] = []
-    with seeded(seed), torch.inference_mode():
+    with seeded(seed), flushed(), torch.inference_mode():
         at_once = max(1, memory // (row_bytes(model, x, context, observed) * _DATA_AT_ONCE))
         for first in range(0, len(x), _DATA_AT_ONCE):
             few = slice(first, first + _DATA_AT_ONCE)

@@ -15,6 +15,7 @@ from jensen.bounds import Draw, Terms
 from jensen.distributions import select
 from jensen.errors import ConfigError, ShapeError
 from jensen.evaluation.memory import MEMORY, part, row_bytes
+from jensen.flushing import flushed
 from jensen.models import Model
 from jensen.seeding import seeded
 
@@ -82,7 +83,7 @@ def importance_pass(
         raise ShapeError("there are no data to evaluate; got an array of length 0")
     draw = Draw(closed_form=False, common_noise=common_noise)
     parts: list[Tensor] = []
-    with seeded(seed), torch.inference_mode():
+    with seeded(seed), flushed(), torch.inference_mode():
         at_once = max(1, memory // (row_bytes(model, x, context, observed) * _DATA_AT_ONCE))
         state = torch.get_rng_state()
         for start in range(0, len(x), _ENCODED_AT_ONCE):

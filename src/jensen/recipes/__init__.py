@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
-from torch import nn
 
+from jensen.bounds import VariationalObjective
 from jensen.data import Schema
 from jensen.models.progress import Iteration
 from jensen.recipes import bayesian, exact
@@ -40,7 +40,7 @@ class Recipe:
     defaults: Mapping[str, Any]
     resolve: Callable[[Any, Schema, int], Any] = resolve
     assemble: Callable[..., Any] = assemble
-    objective: Callable[[Any, Any], nn.Module] = objective
+    objective: Callable[[Any, Any], VariationalObjective] = objective
     config_type: type[BaseModel] = VAEConfig
     solve: Callable[[Any, Any, exact.Array, int], Iterator[Iteration]] | None = None
     least_data: int = 2

@@ -53,6 +53,14 @@ class VAEConfig(BaseModel):
     bound: str = Field("elbo", description="bound that is maximised")
     samples: int = Field(1, gt=0, description="draws for each datum in training")
     gradient: str = Field("auto", description="estimator of the bound's gradient; auto chooses by the bound")
+    tighten: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="part of the epochs, at the end, that maximise the importance-weighted bound; by default 0.075 "
+        "after the ELBO with the networks mlp and residual-mlp, where memory allows for the draws, else 0",
+    )
+    tighten_samples: int = Field(10, gt=1, description="draws of that bound for each datum")
     beta: float = Field(1.0, ge=0, description="weight of the KL; other than 1 it is no longer the bound")
     free_bits: float = Field(0.0, ge=0, description="nats of KL that aren't punished")
     kl_warm_up: float = Field(0.0, ge=0, description="epochs over which the weight of the KL grows to beta")
@@ -92,6 +100,11 @@ class VAEConfig(BaseModel):
     threads: int | None = Field(
         None, gt=0, description="threads of the processor; by default one for small models, else all"
     )
+
+    @property
+    def second_stage(self) -> float:
+        """What ``tighten`` is to the training loop."""
+        return self.tighten or 0.0
 
     @model_validator(mode="after")
     def _names_exist(self) -> "VAEConfig":

@@ -1,11 +1,12 @@
 """Variational autoencoders, assembled from a config."""
 
+from math import inf, prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from jensen.bounds import BOUNDS, GRADIENTS, VariationalObjective
+from jensen.bounds import BOUNDS, GRADIENTS, Stage, VariationalObjective
 from jensen.data import Schema, Stored
 from jensen.errors import ConfigError, SupportError
 from jensen.likelihoods import LIKELIHOODS, Likelihood
@@ -18,6 +19,15 @@ from jensen.recipes.config import VAEConfig
 
 AUTO = {"binary": "bernoulli", "uint8": "logistic-256", "counts": "negative-binomial", "real": "normal"}
 """The likelihood that ``likelihood="auto"`` chooses for each kind of data."""
+
+
+TIGHTEN = 0.075
+"""Of the epochs, on the importance-weighted bound, by default."""
+
+MANY = 20_000_000
+"""Numbers that the decoder returns for all draws of a batch above which the default is to leave that out."""
+
+_TIGHTEN_SAMPLES = VAEConfig.model_fields["tighten_samples"].default
 
 
 def resolve(config: VAEConfig, schema: Schema, n: int) -> VAEConfig:
@@ -56,6 +66,17 @@ def resolve(config: VAEConfig, schema: Schema, n: int) -> VAEConfig:
         raise ConfigError("gradient='doubly-reparameterised' is that of bound='iwae'")
     if config.bound != "elbo" and (config.beta != 1 or config.free_bits > 0 or config.kl_warm_up > 0):
         raise ConfigError("beta, free_bits and kl_warm_up weigh the ELBO's KL; use them with bound='elbo'")
+    if config.tighten is None:
+        small = _decoded(config.model_copy(update=choices), schema) <= MANY
+        choices["tighten"] = TIGHTEN if small and not _why_not_tighten(config) else 0.0
+    elif config.tighten > 0 and (reason := _why_not_tighten(config)):
+        raise ConfigError(
+            f"tighten ends the fit of an ELBO on the importance-weighted bound, and {reason}; leave it out"
+        )
+    if not choices.get("tighten", config.tighten) and config.tighten_samples != _TIGHTEN_SAMPLES:
+        raise ConfigError(
+            "tighten_samples would do nothing, as no part of the fit is on the importance-weighted bound; leave it out"
+        )
     if config.compile or config.checkpointing:
         # Neither can be a part of a step that is captured as a whole.
         choices["capture"] = "off"
@@ -80,11 +101,7 @@ def assemble(config: VAEConfig, schema: Schema, x: Tensor | Stored | None = None
     """
     event = schema.event_shape
     family = LIKELIHOODS[config.likelihood]
-    options: dict[str, Any] = {}
-    if config.likelihood == "normal":
-        options = {"scale": config.scale}
-    elif config.likelihood == "categorical":
-        options = {"classes": config.classes}
+    options = _of_likelihood(config)
     outputs = family.output_count(**options)
     if config.likelihood == "normal":
         shift, unit = _units(schema, x)
@@ -113,15 +130,43 @@ def assemble(config: VAEConfig, schema: Schema, x: Tensor | Stored | None = None
 
 def objective(model: LatentVariableModel, config: VAEConfig) -> VariationalObjective:
     """What training minimises for that config."""
+    tight = Stage(BOUNDS["iwae"], GRADIENTS["doubly-reparameterised"], config.tighten_samples)
     return VariationalObjective(
         model,
         BOUNDS[config.bound],
         GRADIENTS[config.gradient],
         config.samples,
+        tight if config.tighten else None,
         beta=config.beta,
         free_bits=config.free_bits,
         warm_up=config.kl_warm_up,
     )
+
+
+def _decoded(config: VAEConfig, schema: Schema) -> int | float:
+    """How many numbers the decoder returns in a step of the second stage; of images, layers between hold more."""
+    if not config.network.endswith("mlp"):
+        return inf
+    outputs = LIKELIHOODS[config.likelihood].output_count(**_of_likelihood(config))
+    return config.batch_size * config.tighten_samples * outputs * prod(schema.event_shape)
+
+
+def _of_likelihood(config: VAEConfig) -> dict[str, Any]:
+    """The options of the likelihood's family."""
+    if config.likelihood == "normal":
+        return {"scale": config.scale}
+    return {"classes": config.classes} if config.likelihood == "categorical" else {}
+
+
+def _why_not_tighten(config: VAEConfig) -> str | None:
+    """What stands against a second stage on the importance-weighted bound."""
+    if config.bound != "elbo":
+        return f"bound is {config.bound!r} already"
+    if config.beta != 1 or config.free_bits > 0:
+        return "beta or free_bits weigh the KL"
+    if config.posterior == "class" or config.gradient == "score":
+        return "it takes path-wise gradients"
+    return None
 
 
 def _refuse_idle(config: VAEConfig) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jensen.bounds import elbo
+from jensen.bounds import Stage, elbo
 from jensen.data import Dataset, Stored, binarise, check_matches, constant_columns, split, take
 from jensen.errors import ConfigError, DataError, FitError
 from jensen.evaluation import part_seed
@@ -28,7 +28,7 @@ from jensen.runs.streams import batches, in_memory, layout
 from jensen.runs.supervising import supervise
 from jensen.runs.watching import Several, Silent, Watcher
 from jensen.seeding import seeded
-from jensen.training import Alone, Engine, Epoch, Settings, Training, processes
+from jensen.training import Alone, Engine, Epoch, Settings, Training, Validate, processes
 from jensen.training import engine as start_engine
 from jensen.training import resolve as resolve_device
 
@@ -157,12 +157,13 @@ def fit(
         if keeper is not None:
             keeper.step()
 
+    objective = chosen.objective(model, config).to(place)
     training = Training(
-        chosen.objective(model, config).to(place),
+        objective,
         batches(dataset, config.batch_size, seed, engine),
         Settings(**{name: getattr(config, name) for name in Settings.__dataclass_fields__}),
         seed,
-        None if valid is None else _validation(run, valid, seed, engine),
+        None if valid is None else _validation(run, objective.stages, valid, seed, engine),
         on_step,
         engine,
     )
@@ -275,20 +276,27 @@ def _sample(dataset: Dataset | Stored) -> Tensor | Stored:
     return x.float() if dataset.schema.kind != "real" else x
 
 
-def _validation(run: Run, valid: Dataset, seed: int, engine: Engine) -> Callable[[], Tensor]:
-    """The ELBO of each validation datum, with the same noise each time, each process computing its part."""
+def _validation(run: Run, stages: Sequence[Stage], valid: Dataset, seed: int, engine: Engine) -> Validate:
+    """The ELBO and the bound that is maximised of each validation datum.
+
+    The noise is the same each time; each process computes its part.
+    """
     model: LatentVariableModel = run.model
     prepared: list[Tensor] = []
 
-    def validate() -> Tensor:
+    def validate(stage: int) -> dict[str, Tensor]:
         if not prepared:
             prepared.append(run.prepare(valid, seed))
-        parts = prepared[0].split(1000)
-        values = [torch.zeros(len(some), dtype=some.dtype, device=some.device) for some in parts]
+        bound, _, samples = stages[stage]
+        bounds = {"elbo": elbo} if bound is elbo else {"elbo": elbo, "bound": bound}
+        draws = samples if bound is not elbo and isinstance(samples, int) else 1
+        parts = prepared[0].split(max(1, 1000 // draws))
+        values = [torch.zeros(len(bounds), len(some), dtype=some.dtype, device=some.device) for some in parts]
         for number in range(engine.rank, len(parts), engine.world_size):
             with seeded(part_seed(seed, number)), torch.inference_mode():
-                values[number].copy_(elbo(model.terms(parts[number])))
-        return engine.total(torch.cat(values)).cpu()
+                terms = model.terms(parts[number], samples=draws)
+                values[number].copy_(torch.stack([each(terms) for each in bounds.values()]))
+        return dict(zip(bounds, engine.total(torch.cat(values, 1)).cpu(), strict=True))
 
     return validate
 
@@ -346,8 +354,4 @@ def checksum(*datasets: Dataset | Stored | None) -> int:
 
 def _record(epoch: Epoch) -> dict[str, Any]:
     record = asdict(epoch)
-    valid = record.pop("valid")
-    number = record.pop("number")
-    record["train"] = dict(epoch.train)
-    record["valid"] = None if valid is None else {"elbo": valid[0], "standard_error": valid[1]}
-    return finite({"epoch": number, **record})
+    return finite({"epoch": record.pop("number"), **record})

@@ -79,7 +79,7 @@ class Keeper:
                     if r["epoch"] <= training.epoch and r["status"] != "interrupted"
                 ]
                 if run.history and run.history[-1]["status"] in ("finished", "stopped early"):
-                    training.epoch = training.settings.epochs
+                    training.epoch = training.end
         elif existing:
             raise RunError(
                 f"{folder} holds a Run already; choose another folder, remove it, or go on with it by --resume "

@@ -133,7 +133,7 @@ def _solved(
             learning_rate=1.0,
             skipped=0,
             train={"elbo": iteration.bound},
-            valid=None if checked is None else (checked["elbo"], checked["standard_error"]),
+            valid=checked,
             best=True,
         )
         said = {"note": iteration.note} if iteration.note else {}
@@ -215,7 +215,7 @@ def _record(epoch: Epoch) -> dict[str, Any]:
         "learning_rate": epoch.learning_rate,
         "skipped": epoch.skipped,
         "train": dict(epoch.train),
-        "valid": None if epoch.valid is None else {"elbo": epoch.valid[0], "standard_error": epoch.valid[1]},
+        "valid": epoch.valid,
         "best": epoch.best,
     }
     return finite(record)

@@ -3,7 +3,7 @@
 from jensen.training.averaging import WeightAverage
 from jensen.training.batches import ArrayBatches, Batch, Batches, Progress
 from jensen.training.engine import Alone, Device, Engine, engine, processes, resolve
-from jensen.training.loop import Epoch, Status, Training
+from jensen.training.loop import Epoch, Status, Training, Validate
 from jensen.training.settings import Settings
 from jensen.training.stopping import EarlyStopping
 from jensen.training.streams import Blocks, StreamBatches
@@ -23,6 +23,7 @@ __all__ = [
     "Status",
     "StreamBatches",
     "Training",
+    "Validate",
     "WeightAverage",
     "engine",
     "processes",

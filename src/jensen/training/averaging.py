@@ -38,6 +38,12 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step)) ** every
         foreach_lerp_(self.averages, self.parameters, 1 - decay)
 
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Has the average be what the parameters are now."""
+        for parameter, average in zip(self.parameters, self.averages, strict=True):
+            average.copy_(parameter)
+
     @contextmanager
     def applied(self) -> Generator[None]:
         """Within the block the module has the average weights."""

@@ -71,11 +71,13 @@ class Progress(NamedTuple):
         step: Optimiser steps done.
         epoch: Epochs done, with the part of the present one.
         fraction: Part of the planned steps that is done, 0 to 1.
+        stage: Of the objective: 1 at the end of a fit that has a second one, else 0.
     """
 
     step: int
     epoch: float
     fraction: float
+    stage: int = 0
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from jensen.errors import DataError, FitError
+from jensen.flushing import flushed
 from jensen.training import guard as guards
 from jensen.training.averaging import WeightAverage
 from jensen.training.batches import Batch, Batches, Progress
@@ -29,6 +30,8 @@ AGREE_EVERY = 10
 
 TakesStep = Callable[[Batch, Progress], Record]
 
+Validate = Callable[[int], Mapping[str, Tensor]]
+
 Status = Literal["running", "finished", "stopped early", "interrupted"]
 
 
@@ -45,8 +48,10 @@ class Epoch:
         learning_rate: Step size at its end.
         skipped: Steps with a non-finite gradient so far, which were left out.
         train: Means of what its steps recorded of each datum.
-        valid: Mean validation bound and its standard error over the data, in nats, where it was validated.
-        best: Whether the weights as they are now are the best so far.
+        valid: Means of what validation gave for each datum, by name, and the "standard_error" over the data of the
+            one that decides; None where it wasn't validated.
+        best: Whether the weights as they are now are the best of this stage so far.
+        stage: Of the objective, 0 or 1.
     """
 
     number: int
@@ -57,8 +62,9 @@ class Epoch:
     learning_rate: float
     skipped: int
     train: Mapping[str, float]
-    valid: tuple[float, float] | None
+    valid: Mapping[str, float] | None
     best: bool
+    stage: int = 0
 
 
 class Training:
@@ -69,8 +75,9 @@ class Training:
         batches: The data.
         settings: How to train.
         seed: Of everything random in the steps.
-        validate: Returns the bound in nats for each validation datum; called in evaluation mode with the
-            average weights in place.
+        validate: Given the objective's stage, returns what there is to say of each validation datum, by name, (n,)
+            each; the last one, the bound in nats that is maximised, decides which weights are the best. Called in
+            evaluation mode with the average weights in place.
         on_step: Called after each step, as a progress bar wants; it gets the number of data that all processes
             took.
         engine: What it runs on; by default this process by itself.
@@ -81,6 +88,7 @@ class Training:
         objective: The module; after the last epoch it has the weights that are to be kept.
         step: Steps done.
         epoch: Epochs done.
+        stage: Of the objective; it begins after ``begun`` steps, and the fit ends after ``end`` epochs.
     """
 
     def __init__(
@@ -89,7 +97,7 @@ class Training:
         batches: Batches,
         settings: Settings,
         seed: int = 0,
-        validate: Callable[[], Tensor] | None = None,
+        validate: Validate | None = None,
         on_step: Callable[[int], None] | None = None,
         engine: Engine | None = None,
         *,
@@ -104,7 +112,10 @@ class Training:
         self.on_step = on_step
         self.step = 0
         self.epoch = 0
-        self.total_steps = settings.epochs * len(batches)
+        self.stage = 0
+        self.begun = 0
+        self.tail = round(settings.second_stage * settings.epochs)
+        self.end = settings.epochs
         parameters = [p for p in objective.parameters() if p.requires_grad]
         self.steady: Callable[[Progress], bool] | None = getattr(objective, "steady", None)
         self.repeats = (
@@ -128,7 +139,7 @@ class Training:
         large = self.engine.world_size > 1 and device.type == "cpu" and work >= SMALL
         self.agree_every = 1 if large else AGREE_EVERY
         # A short fit has no hundred steps to lose.
-        patience = min(guards.PERSISTENT, max(3, self.total_steps // 10))
+        patience = min(guards.PERSISTENT, max(3, self.end * len(batches) // 10))
         self.guard = Guard(
             self.optimiser, parameters, settings.clip_norm, settings.guard, patience, clip_sets
         )
@@ -151,7 +162,7 @@ class Training:
             DataError: If data on disk can't be read any more; likewise, and the state is that after the last step.
         """
         take = self._step()
-        status: Status = "running" if self.epoch < self.settings.epochs else "finished"
+        status: Status = "running" if self.epoch < self.end else "finished"
         if status == "finished":
             self._finish()
         elif self.unfinished:
@@ -179,19 +190,22 @@ class Training:
 
     def _epoch(self, take: TakesStep, stop: Stop) -> Epoch:
         """One epoch, or what is left of it, with its validation."""
-        with self.randomness, threads(self.threads):
+        with self.randomness, threads(self.threads), flushed():
             start = time.perf_counter()
             record, seen, interrupted = self._steps(take, stop)
             seconds = time.perf_counter() - start
             valid = None if interrupted else self._validate()
-        best = valid is not None and self.stopping.update(valid)
+        best = valid is not None and self.stopping.update([*valid.values()][-1])
         if best:
             self.best = self._weights()
         status: Status = "interrupted" if interrupted else "running"
+        stage, fraction = self.stage, self._fraction(max(self.step - 1, 0))
         if not interrupted:
             self.epoch += 1
             self.records.clear()
-            if self.epoch >= self.settings.epochs:
+            if stage == 0 < self.tail and (self.stopping.stop or self.epoch >= self.end - self.tail):
+                self._turn()
+            elif self.epoch >= self.end:
                 status = "finished"
             elif self.stopping.stop:
                 status = "stopped early"
@@ -205,12 +219,26 @@ class Training:
             status=status,
             seconds=seconds,
             rate=seen / max(seconds, 1e-9),
-            learning_rate=self.settings.rate(max(self.step - 1, 0) / self.total_steps),
+            learning_rate=self.settings.rate(fraction),
             skipped=int(self.guard.skipped),
             train=record,
-            valid=None if valid is None else _mean_and_error(valid),
+            valid=None if valid is None else _means_and_error(valid),
             best=best,
+            stage=stage,
         )
+
+    def _turn(self) -> None:
+        """Goes over to the second stage, from the weights that would be kept."""
+        self.stage, self.begun, self.end = 1, self.step, self.epoch + self.tail
+        self.objective.load_state_dict(self.kept())
+        if self.average is not None:
+            self.average.restart()
+        # The bounds of two stages can't be compared: the best of the second one replaces that of the first.
+        self.stopping = EarlyStopping(self.settings.patience)
+
+    def _fraction(self, step: int) -> float:
+        """The part of the planned steps that these are."""
+        return step / (self.end * len(self.batches))
 
     def _steps(self, take: TakesStep, stop: Stop) -> tuple[dict[str, float], int, bool]:
         """The steps of one epoch, or of what is left of it; the records stay on the device until its end.
@@ -225,12 +253,13 @@ class Training:
             batch = next(batches, None)
             if batch is None:
                 break
-            progress = Progress(self.step, self.step / len(self.batches), self.step / self.total_steps)
+            epoch, fraction = self.step / len(self.batches), self._fraction(self.step)
+            progress = Progress(self.step, epoch, fraction, self.stage)
             self._set_rate(self.settings.rate(progress.fraction))
             self.records.add(take(batch, progress))
             self.step += 1
             if self.average is not None:
-                self.average.update(self.step)
+                self.average.update(self.step - self.begun)
             data = batch.rows.total
             seen += data
             if self.on_step is not None:
@@ -256,15 +285,15 @@ class Training:
         asked = torch.tensor(float(stop.requested), device=self.engine.device)
         return float(self.engine.total(asked)) > 0
 
-    def _validate(self) -> Tensor | None:
-        due = (self.epoch + 1) % self.settings.validate_every == 0 or self.epoch + 1 == self.settings.epochs
+    def _validate(self) -> Mapping[str, Tensor] | None:
+        due = (self.epoch + 1) % self.settings.validate_every == 0 or self.epoch + 1 == self.end
         if self.validate is None or not due:
             return None
         self.objective.eval()
         if self.average is None:
-            return self.validate()
+            return self.validate(self.stage)
         with self.average.applied():
-            return self.validate()
+            return self.validate(self.stage)
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy of the weights as they would be kept now."""
@@ -292,6 +321,9 @@ class Training:
         return {
             "step": self.step,
             "epoch": self.epoch,
+            "stage": self.stage,
+            "begun": self.begun,
+            "end": self.end,
             "objective": self.unfinished or self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict()["state"],
             "average": [] if self.average is None else self.average.averages,
@@ -306,6 +338,7 @@ class Training:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state that was kept."""
         self.step, self.epoch = int(state["step"]), int(state["epoch"])
+        self.stage, self.begun, self.end = int(state["stage"]), int(state["begun"]), int(state["end"])
         self.objective.load_state_dict(state["objective"])
         self.unfinished = {}
         groups = self.optimiser.state_dict()["param_groups"]
@@ -324,7 +357,7 @@ class Training:
         self.records.load_state_dict(state["records"])
 
 
-def _mean_and_error(values: Tensor) -> tuple[float, float]:
-    values = values.double()
-    error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return float(values.mean()), error
+def _means_and_error(values: Mapping[str, Tensor]) -> dict[str, float]:
+    last = [*values.values()][-1].double()
+    error = float(last.std()) / len(last) ** 0.5 if len(last) > 1 else float("nan")
+    return {**{name: float(some.double().mean()) for name, some in values.items()}, "standard_error": error}

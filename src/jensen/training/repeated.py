@@ -27,11 +27,12 @@ class Repeated(ABC):
     """A step that is prepared when some have been done, and then done again.
 
     Batches of another shape than the first one's, such as a last short one, and steps while the objective isn't
-    steady are done operation by operation. If a step can't be prepared all of them are.
+    steady are done operation by operation. If a step can't be prepared all of them are. Each stage of the objective has
+    a step of its own.
 
     Args:
         step: What is prepared.
-        steady: Whether the objective is the same function of a batch at this and all later steps.
+        steady: Whether the objective is the same function of a batch at this and all later steps of its stage.
         after: Steps before one is prepared.
     """
 
@@ -40,7 +41,7 @@ class Repeated(ABC):
         self.steady = steady
         self.after = after
         self.usual: list[torch.Size] | None = None
-        self.seen = 0
+        self.stage = self.seen = 0
         self.ready = self.failed = False
         self.replays = 0
 
@@ -49,6 +50,9 @@ class Repeated(ABC):
         if self.usual is None:
             # The first batch of an epoch is a full one.
             self.usual = _shapes(batch)
+        if progress.stage != self.stage:
+            self.stage, self.seen = progress.stage, 0
+            self.ready = self.failed = False
         if self.failed or not self.steady(progress) or _shapes(batch) != self.usual:
             return self.step(batch, progress)
         if not self.ready:
@@ -100,7 +104,7 @@ class CapturedStep(Repeated):
 
     Args:
         step: What is captured.
-        steady: Whether the objective is the same function of a batch at this and all later steps.
+        steady: Whether the objective is the same function of a batch at this and all later steps of its stage.
         capture: Captures work.
     """
 
@@ -158,7 +162,7 @@ class RecordedStep(Repeated):
 
     Args:
         step: Whose gradients are recorded.
-        steady: Whether the objective is the same function of a batch at this and all later steps.
+        steady: Whether the objective is the same function of a batch at this and all later steps of its stage.
         objective: Of the step.
         after: Steps before one is recorded.
     """

@@ -26,6 +26,8 @@ class Settings:
         capture: "auto" has the step repeated where that can be, from a recording of its gradients on the processor, as
             a CUDA graph on a GPU; "off" does it operation by operation.
         threads: Of the processor, for the steps; None: one for small models, else torch's own number.
+        second_stage: Part of the epochs that the objective's second stage has, at the end; 0: there is none. It begins
+            earlier, and is as long, where the first one is out of patience.
     """
 
     epochs: int = 100
@@ -41,6 +43,7 @@ class Settings:
     accumulate: int = 1
     capture: Literal["auto", "off"] = "auto"
     threads: int | None = None
+    second_stage: float = 0.0
 
     def rate(self, fraction: float) -> float:
         """The step size when that part of the steps is done.

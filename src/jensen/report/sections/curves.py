@@ -9,7 +9,7 @@ from jensen.report.markup import Markup, figure, join, tag
 from jensen.report.material import Material
 from jensen.report.pictures import Floats
 from jensen.report.sections.section import Section
-from jensen.report.sections.training import best_epoch
+from jensen.report.sections.training import best_epoch, second_stage
 from jensen.runs import Run
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def _bound(run: Run, records: list[dict[str, Any]]) -> Markup:
     best = best_epoch(run)
     entries = [(BLUE, "training data, mean over the epoch")]
     entries += [(ORANGE, "validation data, with one standard error")] if checked else []
-    objective = _series(records, "bound") if "bound" in records[0]["train"] else None
-    entries += [(GREEN, f"{run.config.bound} bound that was maximised, training data")] if objective else []
+    objective = _series(records, "bound") if any("bound" in record["train"] for record in records) else None
+    name = "importance-weighted" if run.config.bound in ("elbo", "iwae") else run.config.bound
+    entries += [(GREEN, f"{name} bound that was maximised, training data")] if objective else []
     shown = [train, *([objective[1]] if objective else [])]
     shown += [np.array([record["valid"]["elbo"] for record in checked], float)] if checked else []
     low, cut = _floor(shown)
@@ -77,6 +78,12 @@ def _bound(run: Run, records: list[dict[str, Any]]) -> Markup:
     if checked:
         caption += ", validation values are those of the averaged weights at its end, so the two may cross"
     caption += ". The first epochs lie below the picture." if cut else "."
+    if (late := second_stage(run)) is not None:
+        caption += (
+            f" From epoch {late} on the importance-weighted bound of {run.config.tighten_samples} draws is maximised, "
+            "which lies nearer to log p(x): the model gets better by it, and the ELBO, whose posterior is less able to "
+            "follow, usually falls."
+        )
     return figure(with_legend(entries, chart(paint, "ELBO by epoch", height=330)), caption)
 
 

@@ -62,6 +62,8 @@ def _history(run: Run) -> list[tuple[object, object]]:
     ]
     if rates:
         rows.append(("speed, median over epochs", f"{np.median(rates):,.0f} data per second"))
+    if (late := second_stage(run)) is not None:
+        rows.append(("first epoch on the importance-weighted bound", number(late)))
     if best is not None:
         elbo, error = best["valid"]["elbo"], best["valid"]["standard_error"]
         places = decimals(elbo, error)
@@ -69,7 +71,15 @@ def _history(run: Run) -> list[tuple[object, object]]:
         rows.append(
             ("ELBO on validation data there", f"{number(elbo, places)} ± {number(error, places)} nats")
         )
+        if "bound" in best["valid"]:
+            bound = number(best["valid"]["bound"], places)
+            rows.append(("bound that was maximised, on validation data there", f"{bound} nats"))
     return rows
+
+
+def second_stage(run: Run) -> int | None:
+    """The first epoch on the bound that ends the fit; None where there is none."""
+    return next((record["epoch"] for record in run.history if record.get("stage")), None)
 
 
 def best_epoch(run: Run) -> dict[str, Any] | None:

@@ -97,6 +97,9 @@ def epochs_for(
         # What is solved in a step or two needs no limit.
         return default_epochs(recipe, options, dataset) if solved else 1
     each = len(dataset) * timer.per_datum()
+    if timer.run is not None and (tail := getattr(timer.run.config, "tighten", 0.0)):
+        # A step of the second stage takes about half as many times as long as it has draws.
+        each *= 1 + tail * (timer.run.config.tighten_samples / 2 - 1)
     if valid is not None and not solved and timer.run is not None:
         some = take(valid, slice(_VALIDATED))
         x = timer.run.prepare(some)

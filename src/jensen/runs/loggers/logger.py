@@ -79,10 +79,7 @@ class Logger(ABC):
     def epoch(self, epoch: Epoch) -> None:
         """Writes what an epoch has brought."""
         if epoch.status != "interrupted":
-            record = asdict(epoch)
-            if record["valid"] is not None:
-                record["valid"] = {"elbo": epoch.valid[0], "standard_error": epoch.valid[1]}  # pyright: ignore
-            self._try(lambda: self.log(epoch.number, values(record)))
+            self._try(lambda: self.log(epoch.number, values(asdict(epoch))))
 
     def end(self, error: BaseException | None) -> None:
         """Ends."""
