@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test test-slow check bench bench-long profile docs clean
+.PHONY: setup demo test test-slow check lint bench bench-long profile docs clean
 
 setup: $(VENV)/.ready
 
@@ -11,6 +11,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m compileall -q src
 	touch $@
 
 demo: setup
@@ -22,15 +23,16 @@ test: setup
 test-slow: setup
 	$(BIN)/pytest -q -m slow
 
-check: setup
+check: lint docs
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
-	$(MAKE) docs
 
 docs: setup
-	$(BIN)/sphinx-build -W -q --keep-going -b html docs docs/_build/html
+	$(BIN)/sphinx-build -W -q --keep-going -j 2 -b html docs docs/_build/html
 
 bench: setup
 	$(BIN)/python benchmarks/run.py

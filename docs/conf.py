@@ -1,9 +1,13 @@
 """How the documentation is built: sphinx-build -W -b html docs docs/_build/html; it needs no network."""
 
+import os
 import sys
 from pathlib import Path
 
-import torch
+# Before torch is imported here or in the processes of examples, which are small: more threads than idle cores would
+# make them many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
@@ -12,9 +16,6 @@ sys.path[:0] = [str(HERE / "_support"), str(HERE.parent / "src")]
 from jensen_docs import escape, skip, substitutions
 
 import jensen
-
-# Examples are small; more threads than idle cores would make them many times slower.
-torch.set_num_threads(1)
 
 project = "jensen"
 author = "the authors of jensen"
@@ -75,6 +76,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "remove_config_comments": True,
     "plot_gallery": True,
+    "parallel": True,
 }
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from reference import POSTERIORS, read_draws
 
 HERE = Path(__file__).parent
+SOURCE = HERE.parents[1] / "src"
 sys.path.insert(0, str(HERE.parent))
 
 RESULT = "posteriordb_nuts"
@@ -63,7 +64,7 @@ def work(method: str, posterior: str, seed: int, file: str) -> None:
 def run(method: str, posterior: str, seed: int) -> dict[str, Any]:
     """One run's seconds and what its draws are worth; or the last line of what went wrong."""
     python = sys.executable if method == "jensen" else os.environ["JENSEN_PEERS"]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1] / "src")}
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "draws.npz"
         command = [python, str(HERE / "nuts.py"), "--work", method, posterior, str(seed), str(file)]
@@ -143,12 +144,13 @@ def main() -> None:
         method, posterior, seed, file = arguments.work
         work(method, posterior, int(seed), file)
         return
-    from common import keep, kept
+    from common import compiled, keep, kept
 
     methods = arguments.methods
     if "JENSEN_PEERS" not in os.environ:
         methods = [method for method in methods if method == "jensen"]
         print("JENSEN_PEERS is not set: jensen alone; see benchmarks/README.md")
+    compiled(SOURCE, HERE)
     found: dict[str, Any] = kept(RESULT).get("posteriors", {})
     for posterior in arguments.posteriors:
         for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:

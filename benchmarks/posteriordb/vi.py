@@ -20,9 +20,10 @@ import numpy as np
 from reference import POSTERIORS, judge, read_draws
 
 HERE = Path(__file__).parent
+SOURCE = HERE.parents[1] / "src"
 sys.path.insert(0, str(HERE.parent))
 
-from common import keep, kept  # noqa: E402
+from common import compiled, keep, kept  # noqa: E402
 
 OURS = ("jensen:auto", "jensen:flow")
 PEERS = (
@@ -49,8 +50,7 @@ LIMIT_SECONDS = 900
 def fit(method: str, posterior: str, seed: int) -> dict[str, Any]:
     """One fit: its verdict, its times, and what it says of itself; or the last line of what went wrong."""
     python = sys.executable if method.startswith("jensen") else os.environ["JENSEN_PEERS"]
-    source = str(HERE.parents[1] / "src")
-    environment = {**os.environ, "PYTHONPATH": source}
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "draws.npz"
         command = [python, str(HERE / "worker.py"), method, posterior, str(seed), str(file)]
@@ -151,6 +151,7 @@ def main() -> None:
     if "JENSEN_PEERS" not in os.environ:
         methods = [method for method in methods if method.startswith("jensen")]
         print("JENSEN_PEERS is not set: jensen alone; see benchmarks/README.md")
+    compiled(SOURCE, HERE)
     found: dict[str, Any] = kept(RESULT).get("posteriors", {})
     for posterior in arguments.posteriors:
         for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:

@@ -120,9 +120,8 @@ def test_data_that_stay_on_disk(call: Call, tmp_path: Path) -> None:
         assert (streamed["streamed"], whole["streamed"]) == (True, False)
         assert streamed["elbo"] == pytest.approx(whole["elbo"], rel=1e-6)
         assert call(*words, tmp_path / f"{model}-disk", "--resume").json["elbo"] == streamed["elbo"]
-    assert (
-        "--no-stream" in call("fit", tmp_path / "x.npy", "--model", "hmm", "--stream", "--out", "h").fault()
-    )
+    chain = call("fit", tmp_path / "x.npy", "--model", "hmm", "--stream", "--out", tmp_path / "h").fault()
+    assert "--no-stream" in chain
     np.save(tmp_path / "gaps.npy", GAPS)
     gaps = call("fit", tmp_path / "gaps.npy", "--model", "ppca", "--stream", "--out", tmp_path / "g").fault()
     assert "--no-stream" in gaps

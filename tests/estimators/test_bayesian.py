@@ -41,7 +41,9 @@ def regressor() -> jn.BayesianRegressor:
 @pytest.mark.parametrize(
     "estimator",
     [
-        jn.BayesianClassifier(epochs=25, hidden=8, options={"members": 2}),
+        pytest.param(
+            jn.BayesianClassifier(epochs=25, hidden=8, options={"members": 2}), marks=pytest.mark.slow
+        ),
         jn.BayesianRegressor(epochs=25, hidden=8, options={"members": 2}),
     ],
     ids=["classifier", "regressor"],
@@ -221,6 +223,7 @@ def test_in_a_pipeline() -> None:
     assert pipeline.score(X, Y) > 0.9
 
 
+@pytest.mark.slow
 def test_every_method_has_a_default_for_small_tables() -> None:
     for method in METHODS:
         options = {"epochs": 2} if "epochs" in METHODS[method].options.model_fields else {}

@@ -71,6 +71,7 @@ def mean_field(latent_dim: int, data_dim: int) -> tuple[toys.LinearGaussian, Lat
     return problem, LatentVariableModel(StandardNormal(latent_dim).double(), MeanField(problem), likelihood)
 
 
+@pytest.mark.slow
 def test_twenty_latents_within_a_tenth_of_a_nat() -> None:
     problem, model = mean_field(20, 30)
     found = bracket(model, 100, 16, Annealing(steps=200))

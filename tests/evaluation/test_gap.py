@@ -121,6 +121,7 @@ def test_evidence_is_annealed_where_none_is_given() -> None:
     assert found.evidence.samples == 16
 
 
+@pytest.mark.slow
 def test_an_encoder_of_full_normals_is_refined_in_its_own_family() -> None:
     bed = linear_gaussian(shift=0.4, latent_dim=3)
     found = gap(

@@ -37,9 +37,10 @@ def test_bounds_are_in_order(seed: int) -> None:
         assert tree_reweighted(graph, iterations=iterations, trees=3).upper_bound >= log_z - ROUNDING
 
 
-def test_two_hundred_binary_graphs_are_bracketed() -> None:
+@pytest.mark.parametrize("graphs", [range(30), pytest.param(range(30, 200), marks=pytest.mark.slow)])
+def test_binary_graphs_are_bracketed(graphs: range) -> None:
     """Up to 16 variables, sparse to dense, weak to strong; log Z by adding up the tables of all configurations."""
-    for seed in range(200):
+    for seed in graphs:
         rng = np.random.default_rng(seed)
         count, density = int(rng.integers(2, 17)), rng.uniform(0.1, 0.6)
         names = [f"v{i}" for i in range(count)]
@@ -158,8 +159,9 @@ def test_belief_propagation_and_the_tree_bound_of_a_cycle_agree_with_their_funct
     assert found.upper_bound == pytest.approx(n * (log(2) + rho * log(np.cosh(coupling / rho))), rel=1e-12)
 
 
-def test_strips_are_bracketed_and_added_trees_tighten() -> None:
-    for columns in (4, 8, 12, 16, 20):
+@pytest.mark.parametrize("widths", [(4, 8), pytest.param((12, 16, 20), marks=pytest.mark.slow)])
+def test_strips_are_bracketed_and_added_trees_tighten(widths: tuple[int, ...]) -> None:
+    for columns in widths:
         options = spin_glass(4, columns, seed=columns)
         graph, log_z = ising_grid(4, columns, **options), ising_log_z(4, columns, **options)
         upper = tree_reweighted(graph)

@@ -64,7 +64,7 @@ def best_means() -> Tensor:
     return means[1:-1]
 
 
-@pytest.mark.parametrize("neighbours", [8192, 20, 0])
+@pytest.mark.parametrize("neighbours", [pytest.param(8192, marks=pytest.mark.slow), 20, 0])
 def test_an_ising_chain_reaches_the_mean_field_optimum(neighbours: int) -> None:
     target = Target(ising, {"z": discrete(2, 14)})
     assert target.sites is not None

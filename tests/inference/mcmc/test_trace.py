@@ -64,6 +64,7 @@ def test_a_given_number_is_kept_to_and_an_open_one_grows(monkeypatch: pytest.Mon
     assert torch.equal(grown["x"][:, :40], same["x"])
 
 
+@pytest.mark.slow
 def test_a_funnel_is_not_called_improper() -> None:
     """Its chains begin deep in the neck, and their spread grows for a while."""
 
