@@ -22,7 +22,7 @@ def flushed() -> Generator[None]:
         ...     float(torch.tensor(1e-30) * 1e-10)
         0.0
     """
-    before = float(torch.tensor(1e-30) * 1e-10) == 0.0
+    before = float(torch.tensor(1e-30, dtype=torch.float32) * 1e-10) == 0.0
     torch.set_flush_denormal(True)
     try:
         yield
