@@ -1,13 +1,16 @@
 import subprocess
 import sys
+from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 from torch.func import grad_and_value, vmap
 
 from jensen.inference import Target, positive, real
-from jensen.recording import record
+from jensen.recording import Dispatch, record
 
 DATA = torch.linspace(-1, 2, 7, dtype=torch.float64)
 
@@ -119,3 +122,75 @@ def test_a_factorisation_that_fails_gives_no_density():
     torch.testing.assert_close(values[0], batch(good)[0][0])
     assert values[1] == -torch.inf
     assert gradients[1] == 0
+
+
+class Work(Dispatch):
+    """Counts the numbers that each operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        # What aliases an argument makes none.
+        if isinstance(result, Tensor) and func._schema.returns[0].alias_info is None:
+            self.made[func.overloadpacket.__name__] += result.numel()
+        return result
+
+
+def regression(point: Tensor) -> Tensor:
+    x = torch.linspace(-1, 1, 500, dtype=torch.float64)
+    # Spreads the scale over the data and takes its logarithm and square there, as torch's distributions do.
+    return Normal(point[0] + point[1] * x, point[2].exp(), validate_args=False).log_prob(x.sin()).sum()
+
+
+def spread(points: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        leaves = points.detach().requires_grad_()
+        values = vmap(regression)(leaves)
+        (slopes,) = torch.autograd.grad(values.sum(), leaves)
+    return values.detach(), slopes
+
+
+def test_numbers_that_repeat_are_worked_on_once() -> None:
+    first, other = torch.randn(2, 20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted = spread(other)
+    work = []
+    for exact in (True, False):
+        recorded = record(spread, first, exact=exact)
+        with Work() as counted:
+            found = recorded(other)
+        work.append(counted.made)
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    assert work[0]["log"] == 20 * 500
+    assert work[1]["log"] == 20
+    assert sum(work[1].values()) < 0.7 * sum(work[0].values())
+
+
+def test_what_is_written_into_is_not_taken_for_a_repeated_number() -> None:
+    def counted(x: Tensor) -> tuple[Tensor, Tensor]:
+        wide = x.expand(100, 50)
+        room = wide.exp()
+        room[3] += 1
+        kept = wide.exp()
+        return room.log() + kept.cos(), kept
+
+    x = torch.rand(50, generator=torch.Generator().manual_seed(0))
+    recorded = record(counted, torch.zeros(50))
+    torch.testing.assert_close(recorded(x), counted(x))
+    # A result can be written into as well.
+    recorded(x)[1].add_(1)
+
+
+def test_dimensions_of_different_tensors_repeat_together() -> None:
+    shift = torch.arange(40.0).reshape(40, 1, 1)
+
+    def mixed(x: Tensor) -> tuple[Tensor]:
+        a = x[:, None].expand(30, 40)
+        b = (a.exp() * 2).clamp(max=3) + shift.expand(40, 30, 40)
+        c = torch.where(a > 0, a.square(), -1.0) + b.sigmoid().sum(0)
+        return (torch.stack([c, a.tanh()]),)
+
+    x = torch.randn(30, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(record(mixed, torch.zeros(30))(x), mixed(x))

@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,13 +73,17 @@ def test_progress_is_told():
     assert all(b >= a for (_, a), (_, b) in itertools.pairwise(seen))
 
 
+def directions(curvature: _Curvature, gradients: Tensor) -> Tensor:
+    return torch.from_numpy(curvature.direction(gradients.numpy()))
+
+
 def test_directions_are_those_of_updates_one_after_the_other():
     """The last pairs, applied to c I by the formula of Broyden, Fletcher, Goldfarb and Shanno."""
     generator = torch.Generator().manual_seed(0)
     count, dim, memory = 3, 5, 4
     curvature = _Curvature(count, dim, memory)
     gradients = torch.randn(count, dim, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close(curvature.direction(gradients).norm(dim=1), torch.ones(count).double())
+    torch.testing.assert_close(directions(curvature, gradients).norm(dim=1), torch.ones(count).double())
     root = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
     hessian = root @ root.T + torch.eye(dim)
     pairs: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in range(count)]
@@ -86,11 +91,11 @@ def test_directions_are_those_of_updates_one_after_the_other():
         step = torch.randn(count, dim, generator=generator, dtype=torch.float64)
         change = step @ hessian
         # One search takes in all pairs, one every second, one none.
-        usable = torch.tensor([True, number % 2 == 0, False])
-        curvature.learn(step, change, usable)
-        for search in usable.nonzero()[:, 0].tolist():
+        usable = np.array([True, number % 2 == 0, False])
+        curvature.learn(step.numpy(), change.numpy(), usable)
+        for search in usable.nonzero()[0].tolist():
             pairs[search].append((step[search], change[search]))
-    found = curvature.direction(gradients)
+    found = directions(curvature, gradients)
     for search in range(2):
         s, y = pairs[search][-1]
         inverse = s @ y / (y @ y) * torch.eye(dim, dtype=torch.float64)

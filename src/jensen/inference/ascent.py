@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
+
+Array = NDArray[np.float64]
 
 Values = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From points (n, dim) to values (n,) and gradients (n, dim)."""
@@ -71,56 +76,60 @@ def ascend(
         >>> bool(end.converged), bool(end.points.abs().max() < 0.01)
         (True, True)
     """
-    points = starts.clone()
-    values, gradients = function(points)
-    count, dim = points.shape
-    curvature = _Curvature(count, dim, memory)
-    directions = first_step * _unit(gradients)
-    slopes = (directions * gradients).sum(1)
-    lengths, low = torch.ones_like(values), torch.zeros_like(values)
-    high = torch.full_like(values, torch.inf)
-    done = slopes.abs() <= 1e-300
-    trials = torch.zeros(count)
-    for used in range(1, evaluations + 1):
-        if done.all():
-            break
-        trial = points + torch.where(done, 0.0, lengths)[:, None] * directions
-        new_values, new_gradients = function(trial)
-        finite = torch.isfinite(new_values) & torch.isfinite(new_gradients).all(1)
-        risen = finite & (new_values >= values + SUFFICIENT * lengths * slopes)
-        flat = (torch.where(finite[:, None], new_gradients, 0.0) * directions).sum(1) <= CURVATURE * slopes
-        trials += 1
-        accept = ~done & risen & (flat | (trials > 30))
-        high = torch.where(~risen, lengths, high)
-        low = torch.where(risen & ~flat, lengths, low)
-        lengths = torch.where(torch.isinf(high), 2 * lengths, (low + high) / 2)
-        stuck = ~done & ~accept & (trials > 60)
-        if accept.any():
-            step, change = trial - points, gradients - new_gradients
-            product = (step * change).sum(1)
-            usable = accept & (product > 1e-14 * step.norm(dim=1) * change.norm(dim=1))
-            curvature.learn(step, change, usable)
-            points = torch.where(accept[:, None], trial, points)
-            values = torch.where(accept, new_values, values)
-            gradients = torch.where(accept[:, None], new_gradients, gradients)
-            fresh = curvature.direction(gradients)
-            fresh_slopes = (fresh * gradients).sum(1)
-            directions = torch.where(accept[:, None], fresh, directions)
-            slopes = torch.where(accept, fresh_slopes, slopes)
-            lengths = torch.where(accept, 1.0, lengths)
-            low, high = torch.where(accept, 0.0, low), torch.where(accept, torch.inf, high)
-            trials = torch.where(accept, 0.0, trials)
-            done = done | (accept & (slopes / 2 < tolerance))
-        done = done | stuck
-        if progress is not None:
-            progress(used, values)
-    else:
-        used = evaluations
-    return Ascent(points, values, gradients, slopes / 2 < max(tolerance, 1e-6), used)
+    def evaluated(points: Array) -> tuple[Array, Array]:
+        return tuple(found.numpy() for found in function(torch.from_numpy(points)))
+
+    with np.errstate(all="ignore"):
+        points = starts.numpy(force=True).copy()
+        values, gradients = evaluated(points)
+        count, dim = points.shape
+        curvature = _Curvature(count, dim, memory)
+        directions = first_step * _unit(gradients)
+        slopes = (directions * gradients).sum(1)
+        lengths, low, high = np.ones(count), np.zeros(count), np.full(count, np.inf)
+        done = np.abs(slopes) <= 1e-300
+        trials = np.zeros(count)
+        for used in range(1, evaluations + 1):
+            if done.all():
+                break
+            trial = points + np.where(done, 0.0, lengths)[:, None] * directions
+            new_values, new_gradients = evaluated(trial)
+            finite = np.isfinite(new_values) & np.isfinite(new_gradients).all(1)
+            risen = finite & (new_values >= values + SUFFICIENT * lengths * slopes)
+            flat = (np.where(finite[:, None], new_gradients, 0.0) * directions).sum(1) <= CURVATURE * slopes
+            trials += 1
+            accept = ~done & risen & (flat | (trials > 30))
+            high = np.where(risen, high, lengths)
+            low = np.where(risen & ~flat, lengths, low)
+            lengths = np.where(np.isinf(high), 2 * lengths, (low + high) / 2)
+            stuck = ~done & ~accept & (trials > 60)
+            if accept.any():
+                step, change = trial - points, gradients - new_gradients
+                product = (step * change).sum(1)
+                usable = accept & (product > 1e-14 * _lengths(step) * _lengths(change))
+                curvature.learn(step, change, usable)
+                points = np.where(accept[:, None], trial, points)
+                values = np.where(accept, new_values, values)
+                gradients = np.where(accept[:, None], new_gradients, gradients)
+                directions = np.where(accept[:, None], curvature.direction(gradients), directions)
+                slopes = np.where(accept, (directions * gradients).sum(1), slopes)
+                lengths[accept], low[accept], high[accept], trials[accept] = 1.0, 0.0, np.inf, 0.0
+                done = done | (accept & (slopes / 2 < tolerance))
+            done = done | stuck
+            if progress is not None:
+                progress(used, torch.from_numpy(values))
+        else:
+            used = evaluations
+        found = points, values, gradients, slopes / 2 < max(tolerance, 1e-6)
+    return Ascent(*map(torch.from_numpy, found), used)
 
 
-def _unit(gradients: Tensor) -> Tensor:
-    return gradients / gradients.norm(dim=1, keepdim=True).clamp(min=1e-300)
+def _unit(gradients: Array) -> Array:
+    return gradients / np.maximum(_lengths(gradients), 1e-300)[:, None]
+
+
+def _lengths(vectors: Array) -> Array:
+    return np.sqrt((vectors * vectors).sum(1))
 
 
 class _Curvature:
@@ -137,12 +146,12 @@ class _Curvature:
     """
 
     def __init__(self, count: int, dim: int, memory: int) -> None:
-        self.steps = torch.zeros(count, memory, dim, dtype=torch.float64)
-        self.changes = torch.zeros(count, memory, dim, dtype=torch.float64)
-        self.products = torch.eye(memory, dtype=torch.float64).repeat(count, 1, 1)
-        self.squares = torch.zeros(count, memory, memory, dtype=torch.float64)
+        self.steps = np.zeros((count, memory, dim))
+        self.changes = np.zeros((count, memory, dim))
+        self.products = np.tile(np.eye(memory), (count, 1, 1))
+        self.squares = np.zeros((count, memory, memory))
 
-    def learn(self, step: Tensor, change: Tensor, usable: Tensor) -> None:
+    def learn(self, step: Array, change: Array, usable: Bool[np.ndarray, " count"]) -> None:
         """Takes in a pair of each search.
 
         Args:
@@ -150,26 +159,37 @@ class _Curvature:
             change: Of the negative gradient, (count, dim).
             usable: Whether the pair is to be taken in, (count,).
         """
-        root = (step * change).sum(1, keepdim=True).clamp(min=1e-300).sqrt()
-        step, change = (step / root)[:, None], (change / root)[:, None]
-        chosen = usable[:, None, None]
-        self.steps = torch.where(chosen, torch.cat([self.steps[:, 1:], step], 1), self.steps)
-        self.changes = torch.where(chosen, torch.cat([self.changes[:, 1:], change], 1), self.changes)
-        self.products = torch.where(chosen, _moved(self.products, self.steps @ change.mT), self.products)
-        self.squares = torch.where(chosen, _moved(self.squares, self.changes @ change.mT), self.squares)
+        if not usable.any():
+            return
+        # All of them at once where all searches go on.
+        rows: Any = slice(None) if usable.all() else usable
+        step, change = step[rows], change[rows]
+        root = np.sqrt((step * change).sum(1, keepdims=True))
+        step, change = step / root, change / root
+        for kept, new in ((self.steps, step), (self.changes, change)):
+            kept[rows, :-1] = kept[rows, 1:]
+            kept[rows, -1] = new
+        for kept, pairs in ((self.products, self.steps), (self.squares, self.changes)):
+            column = (pairs[rows] @ change[:, :, None])[:, :, 0]
+            kept[rows, :-1, :-1] = kept[rows, 1:, 1:]
+            kept[rows, -1, :], kept[rows, :, -1] = column, column
 
-    def direction(self, gradients: Tensor) -> Tensor:
+    def direction(self, gradients: Array) -> Array:
         """The inverse Hessians times the gradients, (count, dim); before the first pair, of length one."""
-        last = self.squares[:, -1:, -1:]
-        unit = torch.where(last > 0, 1 / last, 1 / gradients.norm(dim=1)[:, None, None].clamp(min=1e-300))
+        last = self.squares[:, -1, -1]
+        unit = (1 / np.where(last > 0, last, np.maximum(_lengths(gradients), 1e-300)))[:, None, None]
         column = gradients[:, :, None]
-        inner = torch.linalg.solve_triangular(self.products, self.steps @ column, upper=True)
-        outer = inner + unit * (self.squares @ inner - self.changes @ column)
-        outer = torch.linalg.solve_triangular(self.products.mT, outer, upper=False)
-        return (unit * (column - self.changes.mT @ inner) + self.steps.mT @ outer)[:, :, 0]
+        inner = self._solved(self.steps @ column)
+        outer = self._solved(inner + unit * (self.squares @ inner - self.changes @ column), transposed=True)
+        return (unit * (column - _turned(self.changes) @ inner) + _turned(self.steps) @ outer)[:, :, 0]
+
+    def _solved(self, columns: Array, *, transposed: bool = False) -> Array:
+        """R^-1 times columns (count, memory, 1), or R^-T."""
+        triangles = torch.from_numpy(self.products)
+        triangles = triangles.mT if transposed else triangles
+        right = torch.from_numpy(columns)
+        return torch.linalg.solve_triangular(triangles, right, upper=not transposed).numpy()
 
 
-def _moved(matrices: Tensor, column: Tensor) -> Tensor:
-    """Symmetric matrices (count, m, m) without their first row and column, and with a new last one (count, m, 1)."""
-    rest = torch.cat([matrices[:, 1:, 1:], column[:, :-1].mT], 1)
-    return torch.cat([rest, column], 2)
+def _turned(matrices: Array) -> Array:
+    return matrices.transpose(0, 2, 1)

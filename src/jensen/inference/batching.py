@@ -1,6 +1,7 @@
 """A function of one point at many points, with its gradient: one vmapped call, in chunks, recorded when it pays."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,14 +18,17 @@ Scalar = Callable[[Tensor], Tensor]
 BUDGET = 64_000_000
 """Bytes of intermediate results that one call may hold, about."""
 
-PIECE = 350_000
+PIECE = 700_000
 """Bytes that the average one of them may have: small enough for the processor's cache, large enough to be worth a call
 of an operation."""
 
 
-FEWEST_CALLS, MOST_CALLS = 40, 100
-"""Calls that take about as much longer than recorded ones as recording takes: fewer for a few operations of Python's
-distributions than for a loop of hundreds of small ones, where less is saved."""
+PAYS = 20
+"""Calls that take about as much longer than recorded ones as recording takes, measured: 10 to 30."""
+
+FEWEST_CALLS, MOST_CALLS = 10, 100
+"""Calls after which so many more may be expected: averages over fixed draws need fewer, searches for modes 30 to 200. A
+loop of hundreds of small operations, where recording takes a third of a second, waits longer."""
 
 
 def keep_freed_memory() -> None:
@@ -83,19 +87,21 @@ class Batched:
     def _gathered(self, points: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
         if len(points) == 0:
             return points.new_zeros(0), points.new_zeros(points.shape)
-        parts = [self._detached(chunk, gradient) for chunk in self._chunks(points.detach())]
+        chunks = self._chunks(points.detach())
+        alike = Counter(map(len, chunks))
+        parts = [self._detached(chunk, gradient, alike[len(chunk)]) for chunk in chunks]
         if len(parts) == 1:
             return parts[0]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
-    def _detached(self, points: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
+    def _detached(self, points: Tensor, gradient: bool, coming: int = 1) -> tuple[Tensor, Tensor]:
         key = (len(points), gradient)
         record = self._recorded.setdefault(
             key, _Recording(self._with_gradient if gradient else self._only_value)
         )
         try:
             with unvalidated():
-                return record(points, after=None if self.loop else self.calls)
+                return record(points, after=None if self.loop else 0 if coming > PAYS else self.calls)
         except (RuntimeError, ValueError) as error:
             if not no_density(error):
                 raise
@@ -130,10 +136,10 @@ class Batched:
         except RuntimeError as error:
             raise explained(error) from error
 
-    def _chunks(self, points: Tensor) -> Iterator[Tensor]:
+    def _chunks(self, points: Tensor) -> tuple[Tensor, ...]:
         if self.chunk is None:
             self.chunk = self._fitting(points[0])
-        return iter(points.split(self.chunk))
+        return points.split(self.chunk)
 
     def _fitting(self, point: Tensor) -> int:
         """How many points a call should take."""

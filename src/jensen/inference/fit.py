@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jensen.errors import ConfigError, FitError, unknown
+from jensen.garbage import older_set_aside
 from jensen.inference.automatic import around, automatic
 from jensen.inference.factorised import FAMILIES as BESIDE_SITES
 from jensen.inference.factorised import factorised
@@ -219,11 +220,12 @@ def fit(
         raise ConfigError(f"fit needs starts >= 1 and pool >= 200, got {starts} and {pool}")
     if weighted and label == "stein":
         raise ConfigError("particles have no density to weigh by; leave weighted out, or take another method")
-    found = chosen.run(target, starting_points(target, init, starts, seed), seed=seed, **options)
     resampled = chosen.weighted if weighted is None else weighted
-    return judged(
-        target, label, found, weighted=resampled, pool=pool, seed=None if seed is None else seed + 1
-    )
+    with older_set_aside():
+        found = chosen.run(target, starting_points(target, init, starts, seed), seed=seed, **options)
+        return judged(
+            target, label, found, weighted=resampled, pool=pool, seed=None if seed is None else seed + 1
+        )
 
 
 STOCHASTIC_ONLY = ("mixture", "flow")

@@ -197,7 +197,7 @@ class RecordedStep(Repeated):
         other = [value.flip(0) for value in _tensors(batch)]
         run, same = None, False
         try:
-            run = recorded(gradients, *self._given(_tensors(batch)))
+            run = recorded(gradients, *self._given(_tensors(batch)), exact=True)
             torch.set_rng_state(state)
             found = (*run(*self._given(other)), torch.get_rng_state())
             torch.set_rng_state(state)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.jit import optimized_execution  # pyright: ignore[reportPrivateImportUsage]
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+
+from jensen.recording.once import once
+from jensen.recording.operations import Operation, Slot, each, leaves, needed
 
 Values = Callable[..., tuple[Tensor, ...]]
 
@@ -19,13 +21,6 @@ class Dispatch(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
-
-
-class _Slot:
-    """Where in a recording a tensor stands."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
 
 
 _LOOKS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default}
@@ -48,7 +43,7 @@ class _Recorder(Dispatch):
         # Tensors are told apart by their ids, so none may be freed while others are made.
         self.alive = [*arguments]
         self.constants: dict[int, Tensor] = {}
-        self.operations: list[tuple[Any, Any, Any, list[int | None]]] = []
+        self.operations: list[Operation] = []
 
     def number(self, tensor: Tensor) -> int:
         """Of a tensor that an operation gives or takes."""
@@ -70,24 +65,26 @@ class _Recorder(Dispatch):
         number = self.number(value)
         if not known:
             self.constants[number] = value
-        return _Slot(number)
+        return Slot(number)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        taken = tree_map(self.taken, (args, kwargs))
+        numbers: list[int | None] = []
+        operation = Operation(func, each(self.taken, args), each(self.taken, kwargs), numbers)
         moving = torch.Tag.nondeterministic_seeded in func.tags or any(
-            slot.number in self.moving for slot in tree_leaves(taken) if isinstance(slot, _Slot)
+            slot.number in self.moving for slot in operation.slots
         )
         if moving and func in _LOOKS:
             raise RuntimeError(f"{func} looks at a value, so what it decides can't be recorded")
-        outside = {_place(x) for x in self.constants.values()} if func._schema.is_mutable else set[int]()
-        if any(_place(x) in outside for x in _written(func, args, kwargs)):
-            raise RuntimeError(f"{func} writes into a tensor from outside, which can't be recorded")
+        if operation.writes:
+            outside = {_place(x) for x in self.constants.values()}
+            if any(_place(x) in outside for x in _written(func, args, kwargs)):
+                raise RuntimeError(f"{func} writes into a tensor from outside, which can't be recorded")
         result = func(*args, **kwargs)
-        numbers = [self.number(x) if isinstance(x, Tensor) else None for x in tree_leaves(result)]
+        numbers += [self.number(x) if isinstance(x, Tensor) else None for x in leaves(result)]
         if moving:
             self.moving.update(number for number in numbers if number is not None)
-        self.operations.append((func, *taken, numbers))
+        self.operations.append(operation)
         return result
 
 
@@ -102,10 +99,10 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     values = {**dict(zip(names, args, strict=False)), **kwargs}
     aliased = [argument for argument in func._schema.arguments if argument.alias_info is not None]
     written = [values.get(argument.name) for argument in aliased if argument.alias_info.is_write]
-    return [x for x in tree_leaves(written) if isinstance(x, Tensor)]
+    return [x for x in leaves(written) if isinstance(x, Tensor)]
 
 
-def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
+def record(function: Values, *arguments: Tensor, exact: bool = False) -> Callable[..., Any]:
     """Runs a function once and gives one that does the same operations on any tensors of the same shapes.
 
     Tensors other than the arguments and what is made of them stay as they are; random numbers are drawn afresh. A
@@ -115,6 +112,8 @@ def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
     Args:
         function: Of tensors, to a tuple of tensors.
         *arguments: To run it with.
+        exact: Do the operations as they were done, to the last bit. Else what is done to numbers that repeat along a
+            dimension is done to one of them.
 
     Returns:
         The recording; its results are detached.
@@ -136,25 +135,25 @@ def record(function: Values, *arguments: Tensor) -> Callable[..., Any]:
         made = [x if recorder.makes(x) else x.clone() for x in function(*inputs)]
     results = [recorder.number(x) for x in made]
     checks = [
-        args[0].number
-        for func, args, _, _ in recorder.operations
-        if func is torch.ops.aten._linalg_check_errors.default and args[0].number not in recorder.constants
+        operation.args[0].number
+        for operation in recorder.operations
+        if operation.func is torch.ops.aten._linalg_check_errors.default
+        and operation.args[0].number not in recorder.constants
     ]
-    operations = _needed(recorder.operations, [*results, *checks])
+    ends = [*results, *checks]
+    operations = recorder.operations if exact else once(recorder.operations, recorder.alive, ends)
+    operations = needed(operations, ends)
 
     def replay(*given: Tensor) -> tuple[Tensor, ...]:
-        values: dict[int, Any] = {**recorder.constants, **dict(enumerate(given))}
+        values: dict[int | None, Any] = {**recorder.constants, **dict(enumerate(given))}
 
         def filled(slot: Any) -> Any:
-            return values[slot.number] if isinstance(slot, _Slot) else slot
+            return values[slot.number] if isinstance(slot, Slot) else slot
 
-        for func, args, kwargs, numbers in operations:
-            args, kwargs = tree_map(filled, (args, kwargs))
-            if func in _NOTHING:
-                values[numbers[0]] = args[0]
-                continue
-            found = zip(numbers, tree_leaves(func(*args, **kwargs)), strict=True)
-            values.update((number, value) for number, value in found if number is not None)
+        for operation in operations:
+            args, kwargs = each(filled, operation.args), each(filled, operation.kwargs)
+            found = args[0] if operation.func in _NOTHING else operation.func(*args, **kwargs)
+            values.update(zip(operation.numbers, leaves(found), strict=True))
         failed = [(values[number] != 0).reshape(len(given[0]), -1).any(1) for number in checks]
         return tuple(_without(values[number], failed) for number in results)
 
@@ -188,14 +187,3 @@ class _Replay(torch.nn.Module):
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         return self.replay(*given)
-
-
-def _needed(operations: list[Any], results: list[int]) -> list[Any]:
-    """The operations that results depend on, and those that write into tensors."""
-    needed, kept = set(results), []
-    for operation in reversed(operations):
-        func, args, kwargs, numbers = operation
-        if func._schema.is_mutable or any(number in needed for number in numbers):
-            kept.append(operation)
-            needed.update(slot.number for slot in tree_leaves((args, kwargs)) if isinstance(slot, _Slot))
-    return kept[::-1]
