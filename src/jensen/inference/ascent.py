@@ -76,6 +76,7 @@ def ascend(
         >>> bool(end.converged), bool(end.points.abs().max() < 0.01)
         (True, True)
     """
+
     def evaluated(points: Array) -> tuple[Array, Array]:
         return tuple(found.numpy() for found in function(torch.from_numpy(points)))
 

@@ -45,7 +45,9 @@ class Operation:
     def pointwise(self) -> bool:
         """Whether it makes each number of a new tensor from those at the same place."""
         tags = self.func.tags
-        return torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags and not self.writes
+        return (
+            torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags and not self.writes
+        )
 
 
 def each(function: Callable[[Any], Any], value: Any) -> Any:

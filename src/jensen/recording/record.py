@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.jit import optimized_execution  # pyright: ignore[reportPrivateImportUsage]
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from jensen.recording.once import once
+from jensen.recording.leaner import leaner
 from jensen.recording.operations import Operation, Slot, each, leaves, needed
 
 Values = Callable[..., tuple[Tensor, ...]]
@@ -141,7 +141,7 @@ def record(function: Values, *arguments: Tensor, exact: bool = False) -> Callabl
         and operation.args[0].number not in recorder.constants
     ]
     ends = [*results, *checks]
-    operations = recorder.operations if exact else once(recorder.operations, recorder.alive, ends)
+    operations = recorder.operations if exact else leaner(recorder.operations, recorder.alive, ends)
     operations = needed(operations, ends)
 
     def replay(*given: Tensor) -> tuple[Tensor, ...]:
