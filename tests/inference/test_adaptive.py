@@ -24,19 +24,19 @@ def step_by_definition(points: Tensor, weights: Tensor, mixture: StudentMixture)
     """Expectation maximisation for Student-t distributions, a component at a time."""
     dim, nu = points.shape[1], mixture.dof
     distances = mixture.distances(points)
-    belong = weights[:, None] * mixture.component_log_probs(distances).softmax(1)
+    belong = weights * mixture.component_log_probs(distances).softmax(0)
     scaled = belong * (nu + dim) / (nu + distances)
     locs, factors = [], []
     for k in range(len(mixture.weights)):
-        loc = scaled[:, k] @ points / scaled[:, k].sum()
+        loc = scaled[k] @ points / scaled[k].sum()
         away = points - loc
-        covariance = (away * scaled[:, k, None]).T @ away / belong[:, k].sum()
-        effective = belong[:, k].sum() ** 2 / belong[:, k].square().sum()
+        covariance = (away * scaled[k, :, None]).T @ away / belong[k].sum()
+        effective = belong[k].sum() ** 2 / belong[k].square().sum()
         keep = min(0.5, 0.5 * dim / float(effective))
         before = mixture.scale_trils[k] @ mixture.scale_trils[k].T
         locs.append(loc)
         factors.append(torch.linalg.cholesky((1 - keep) * covariance + keep * before))
-    shares = belong.sum(0) + 1e-3
+    shares = belong.sum(1) + 1e-3
     return StudentMixture(shares / shares.sum(), torch.stack(locs), torch.stack(factors), nu)
 
 

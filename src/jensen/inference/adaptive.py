@@ -86,7 +86,7 @@ def adapt(
         points = mixture.sample((draws,))
         distances = mixture.distances(points)
         components_log_prob = mixture.component_log_probs(distances)
-        log_weights = finite(target.plain_log_prob(points) - components_log_prob.logsumexp(1))
+        log_weights = finite(target.plain_log_prob(points) - components_log_prob.logsumexp(0))
         smoothed, k = psis(log_weights)
         done.append(Round(mixture, float(k), float(kish_size(smoothed)) / draws))
         good = done[-1].pareto_k < GOOD_K and done[-1].share > GOOD_SHARE
@@ -192,11 +192,11 @@ class _Expectation:
         totals, squares = torch.zeros(2, k, dtype=torch.float64)
         sums = torch.zeros_like(polynomials)
         for products, weights in self._blocks():
-            distances = (polynomials @ products).clamp(min=0).T
-            belong = weights[:, None] * before.component_log_probs(distances).softmax(1)
+            distances = (polynomials @ products).clamp(min=0)
+            belong = weights * before.component_log_probs(distances).softmax(0)
             scaled = belong * (mixture.dof + dim) / (mixture.dof + distances)
-            totals, squares = totals + belong.sum(0), squares + belong.square().sum(0)
-            sums += (products @ scaled).T
+            totals, squares = totals + belong.sum(1), squares + belong.square().sum(1)
+            sums += scaled @ products.T
 
         shares = (totals + 1e-3) / (totals + 1e-3).sum()
         held = (totals > 1e-6)[:, None]

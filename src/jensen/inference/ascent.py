@@ -78,7 +78,8 @@ def ascend(
     """
 
     def evaluated(points: Array) -> tuple[Array, Array]:
-        return tuple(found.numpy() for found in function(torch.from_numpy(points)))
+        values, gradients = function(torch.from_numpy(points))
+        return values.numpy(), gradients.numpy()
 
     with np.errstate(all="ignore"):
         points = starts.numpy(force=True).copy()
@@ -121,8 +122,9 @@ def ascend(
                 progress(used, torch.from_numpy(values))
         else:
             used = evaluations
-        found = points, values, gradients, slopes / 2 < max(tolerance, 1e-6)
-    return Ascent(*map(torch.from_numpy, found), used)
+        converged = slopes / 2 < max(tolerance, 1e-6)
+    points, values, gradients, converged = map(torch.from_numpy, (points, values, gradients, converged))
+    return Ascent(points, values, gradients, converged, used)
 
 
 def _unit(gradients: Array) -> Array:

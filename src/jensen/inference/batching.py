@@ -23,12 +23,14 @@ PIECE = 700_000
 of an operation."""
 
 
-PAYS = 20
-"""Calls that take about as much longer than recorded ones as recording takes, measured: 10 to 30."""
+AT_ONCE = 4
+"""Pieces of one call that are worth a recording at once: where there are several their arithmetic takes long, and a
+recording leaves much of it out."""
 
 FEWEST_CALLS, MOST_CALLS = 10, 100
-"""Calls after which so many more may be expected: averages over fixed draws need fewer, searches for modes 30 to 200. A
-loop of hundreds of small operations, where recording takes a third of a second, waits longer."""
+"""Calls after which so many more may be expected that a recording, which takes as long as it saves in ten to thirty, is
+worth it: averages over fixed draws need fewer, searches for modes 30 to 200. A loop of hundreds of small operations,
+where recording takes a third of a second, waits longer."""
 
 
 def keep_freed_memory() -> None:
@@ -69,7 +71,7 @@ class Batched:
         self.loop = loop
         self._recorded: dict[tuple[int, bool], _Recording] = {}
         self.chunk = chunk
-        self.calls = FEWEST_CALLS
+        self.at_once, self.calls = AT_ONCE, FEWEST_CALLS
 
     def values(self, points: Tensor) -> Tensor:
         """At (n, dim), differentiable: (n,)."""
@@ -101,7 +103,9 @@ class Batched:
         )
         try:
             with unvalidated():
-                return record(points, after=None if self.loop else 0 if coming > PAYS else self.calls)
+                return record(
+                    points, after=None if self.loop else 0 if coming >= self.at_once else self.calls
+                )
         except (RuntimeError, ValueError) as error:
             if not no_density(error):
                 raise
@@ -150,6 +154,7 @@ class Batched:
                 self.function(point)
             except RuntimeError as error:
                 raise explained(error) from error
+        self.at_once = max(AT_ONCE, counter.results // 20)
         self.calls = max(FEWEST_CALLS, min(MOST_CALLS, counter.results // 10))
         total = max(1, counter.total)
         return max(1, min(BUDGET, PIECE * counter.results) // total)

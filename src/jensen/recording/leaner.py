@@ -13,6 +13,9 @@ from jensen.recording.operations import Operation, Slot, each
 WORTH = 4000
 """Numbers that are worth a few operations more to save work on them."""
 
+SHORT = 8
+"""Numbers of a last dimension that are so few that another had better be last."""
+
 Dims = tuple[int, ...]
 """Dimensions, counted from the last one, -1, as broadcasting counts them."""
 
@@ -33,13 +36,16 @@ def leaner(
 
     .. math:: \sum_i [-d_i^2 / v - c] = -\Bigl(\sum_i d_i^2\Bigr) / v - n c
 
+    And dimensions of a few numbers, such as a mixture's components, don't lie innermost in memory.
+
     Args:
         operations: As recorded.
         tensors: All that they took and gave, by number.
-        results: Numbers of those that have to lie in memory as they did.
+        results: Numbers of those that are wanted.
 
     Returns:
-        Operations; further numbers are those of further tensors, and some are of no use any more.
+        Operations; further numbers are those of further tensors, and some are of no use any more. Tensors may lie in
+        memory in another order than before, or repeat themselves there.
     """
     if max((tensor.numel() for tensor in tensors), default=0) < WORTH:
         return [*operations]
@@ -47,7 +53,9 @@ def leaner(
     for operation in operations:
         number = operation.numbers[0] if len(operation.numbers) == 1 else None
         done = number is not None and (
-            rewriting.shrink(operation, number) or rewriting.take_out(operation, number)
+            rewriting.shrink(operation, number)
+            or rewriting.take_out(operation, number)
+            or rewriting.turn(operation, number)
         )
         if not done:
             rewriting.operations.append(operation)
@@ -125,6 +133,31 @@ class _Leaner:
             return False
         total = self._sum(terms, dims, sizes)
         self._name(number, _ATEN.reshape.default, total, [*self.tensors[number].shape])
+        return True
+
+    def turn(self, operation: Operation, number: int) -> bool:
+        """Adds a pointwise operation that lays out its result with the longest dimension last in memory, likewise.
+
+        Where the last one has few numbers, as the components of a mixture have, all that follows takes several times
+        longer. What is made of a result has its layout.
+        """
+        result = self.tensors[number]
+        if not operation.pointwise or result.numel() < WORTH or result.shape[-1] > SHORT:
+            return False
+        if any(self.tensors[slot.number].numel() == result.numel() for slot in operation.slots):
+            return False
+        order = [*range(result.ndim)]
+        order.append(order.pop(max(order, key=lambda dim: result.shape[dim])))
+
+        def turned(value: Any) -> Any:
+            if not isinstance(value, Slot):
+                return value
+            for _ in range(result.ndim - self.tensors[value.number].ndim):
+                value = self._add(_ATEN.unsqueeze.default, value, 0)
+            return self._add(_ATEN.permute.default, value, order)
+
+        found = self._add(operation.func, *each(turned, operation.args), **each(turned, operation.kwargs))
+        self._name(number, _ATEN.permute.default, found, [order.index(dim) for dim in range(len(order))])
         return True
 
     def _sum(self, value: Any, dims: Dims, sizes: dict[int, int]) -> Any:

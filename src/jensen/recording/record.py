@@ -112,8 +112,8 @@ def record(function: Values, *arguments: Tensor, exact: bool = False) -> Callabl
     Args:
         function: Of tensors, to a tuple of tensors.
         *arguments: To run it with.
-        exact: Do the operations as they were done, to the last bit. Else what is done to numbers that repeat along a
-            dimension is done to one of them.
+        exact: Do the operations as they were done, to the last bit. Else work is left out where results are the same
+            up to rounding (``leaner``).
 
     Returns:
         The recording; its results are detached.
@@ -141,31 +141,41 @@ def record(function: Values, *arguments: Tensor, exact: bool = False) -> Callabl
         and operation.args[0].number not in recorder.constants
     ]
     ends = [*results, *checks]
-    operations = recorder.operations if exact else leaner(recorder.operations, recorder.alive, ends)
-    operations = needed(operations, ends)
 
-    def replay(*given: Tensor) -> tuple[Tensor, ...]:
-        values: dict[int | None, Any] = {**recorder.constants, **dict(enumerate(given))}
+    def traced(operations: list[Operation]) -> Any:
+        operations = needed(operations, ends)
 
-        def filled(slot: Any) -> Any:
-            return values[slot.number] if isinstance(slot, Slot) else slot
+        def replay(*given: Tensor) -> tuple[Tensor, ...]:
+            values: dict[int | None, Any] = {**recorder.constants, **dict(enumerate(given))}
 
-        for operation in operations:
-            args, kwargs = each(filled, operation.args), each(filled, operation.kwargs)
-            found = args[0] if operation.func in _NOTHING else operation.func(*args, **kwargs)
-            values.update(zip(operation.numbers, leaves(found), strict=True))
-        failed = [(values[number] != 0).reshape(len(given[0]), -1).any(1) for number in checks]
-        return tuple(_without(values[number], failed) for number in results)
+            def filled(slot: Any) -> Any:
+                return values[slot.number] if isinstance(slot, Slot) else slot
 
-    with torch.no_grad(), warnings.catch_warnings():
-        # Torch calls its interpreter deprecated in favour of a compiler that takes many seconds to start.
-        warnings.simplefilter("ignore")
-        traced: Any = torch.jit.trace(_Replay(replay).eval(), tuple(inputs), check_trace=False)
+            for operation in operations:
+                args, kwargs = each(filled, operation.args), each(filled, operation.kwargs)
+                found = args[0] if operation.func in _NOTHING else operation.func(*args, **kwargs)
+                values.update(zip(operation.numbers, leaves(found), strict=True))
+            failed = [(values[number] != 0).reshape(len(given[0]), -1).any(1) for number in checks]
+            found = [_without(values[number], failed) for number in results]
+            return tuple(found if exact else [x.contiguous() for x in found])
+
+        with torch.no_grad(), warnings.catch_warnings():
+            # Torch calls its interpreter deprecated in favour of a compiler that takes many seconds to start.
+            warnings.simplefilter("ignore")
+            return torch.jit.trace(_Replay(replay).eval(), tuple(inputs), check_trace=False)
+
+    try:
+        recording = traced(
+            recorder.operations if exact else leaner(recorder.operations, recorder.alive, ends)
+        )
+    except RuntimeError:
+        # Something asks for tensors that lie in memory as they did.
+        recording = traced(recorder.operations)
 
     def run(*given: Tensor) -> tuple[Tensor, ...]:
         # The interpreter's optimiser takes longer than a hundred runs, and finds nothing in a list of plain operations.
         with torch.no_grad(), optimized_execution(False):
-            return traced(*given)
+            return recording(*given)
 
     return run
 

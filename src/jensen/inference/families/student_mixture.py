@@ -41,26 +41,27 @@ class StudentMixture(VectorDistribution):
         """Average of the components' locations."""
         return self.weights @ self.locs
 
-    def distances(self, value: Float[Tensor, "n dim"]) -> Float[Tensor, "n k"]:
+    def distances(self, value: Float[Tensor, "n dim"]) -> Float[Tensor, "k n"]:
         """Squared Mahalanobis distances from each component's location."""
         # One component after the other: the arrays of one fit the processor's cache, those of all don't.
         parts = [
             torch.linalg.solve_triangular(scale_tril, (value - loc).T, upper=False).square().sum(0)
             for loc, scale_tril in zip(self.locs, self.scale_trils, strict=True)
         ]
-        return torch.stack(parts, 1)
+        return torch.stack(parts)
 
-    def component_log_probs(self, distances: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    def component_log_probs(self, distances: Float[Tensor, "k n"]) -> Float[Tensor, "k n"]:
         """Weighted log-densities of the components, nats, from the squared distances."""
         dim, dof = self.locs.shape[1], self.dof
         constant = lgamma((dof + dim) / 2) - lgamma(dof / 2) - dim / 2 * log(dof * pi)
         volumes = self.scale_trils.diagonal(dim1=1, dim2=2).log().sum(1)
-        return self.weights.log() + constant - volumes - (dof + dim) / 2 * torch.log1p(distances / dof)
+        heights = self.weights.log() + constant - volumes
+        return heights[:, None] - (dof + dim) / 2 * torch.log1p(distances / dof)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats of points (*n, dim)."""
         flat = value.reshape(-1, value.shape[-1])
-        return self.component_log_probs(self.distances(flat)).logsumexp(1).reshape(value.shape[:-1])
+        return self.component_log_probs(self.distances(flat)).logsumexp(0).reshape(value.shape[:-1])
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws (*sample, dim); of each component as many as its weight says, which is still exact for each draw."""
