@@ -201,15 +201,19 @@ class _Recording:
             recorded = record(self.function, points)
             elsewhere = points + 0.01
             again = zip(self.function(elsewhere), recorded(elsewhere), strict=True)
-            same = all(_same(a, b) for a, b in again)
-            self.recorded = recorded if same else None
+            self.recorded = recorded if all(same(a, b) for a, b in again) else None
         except Exception:  # Whatever a user's function does that can't be recorded, it goes on as it is.
             self.recorded = None
         self.refused = self.recorded is None
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether results agree but for rounding, which sums of large numbers of both signs show beside the largest."""
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether results agree but for rounding, which sums of large numbers of both signs show beside the largest.
+
+    Args:
+        a: Of a function.
+        b: Of its recording.
+    """
     largest = float(a.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).abs().max())
     return torch.allclose(a, b, rtol=1e-8, atol=1e-10 * (1 + largest), equal_nan=True)
 

@@ -23,6 +23,8 @@ _ATEN = torch.ops.aten
 _SUMS = {_ATEN.sum.default, _ATEN.sum.dim_IntList}
 _FACTORS = {_ATEN.mul.Tensor, _ATEN.div.Tensor}
 _TERMS = {_ATEN.add.Tensor, _ATEN.sub.Tensor}
+_BY_PLACE = {_ATEN.as_strided.default, _ATEN.as_strided_scatter.default, _ATEN._reshape_alias.default}
+"""Operations that say where in memory the numbers are which they take."""
 
 
 def leaner(
@@ -47,7 +49,8 @@ def leaner(
         Operations; further numbers are those of further tensors, and some are of no use any more. Tensors may lie in
         memory in another order than before, or repeat themselves there.
     """
-    if max((tensor.numel() for tensor in tensors), default=0) < WORTH:
+    small = max((tensor.numel() for tensor in tensors), default=0) < WORTH
+    if small or any(operation.func in _BY_PLACE for operation in operations):
         return [*operations]
     rewriting = _Leaner(operations, tensors, results)
     for operation in operations:
@@ -148,6 +151,8 @@ class _Leaner:
             return False
         order = [*range(result.ndim)]
         order.append(order.pop(max(order, key=lambda dim: result.shape[dim])))
+        if order[-1] == result.ndim - 1:
+            return False
 
         def turned(value: Any) -> Any:
             if not isinstance(value, Slot):
