@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 from torch.func import grad_and_value, vmap
 
 from jensen.inference import Target, positive, real
@@ -254,3 +254,110 @@ def test_dimensions_of_different_tensors_repeat_together() -> None:
 
     x = torch.randn(30, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(record(mixed, torch.zeros(30))(x), mixed(x))
+
+
+def at(values: Tensor) -> Tensor:
+    return torch.randn(values.shape, generator=torch.Generator().manual_seed(7), dtype=values.dtype)
+
+
+PAIR = torch.tensor([1.0, 2.0])
+
+
+def grown(x: Tensor) -> tuple[Tensor, ...]:
+    a = x[None].expand(70, 70)
+    b = a.exp() + 1
+    a.transpose_(0, 1)
+    return (b * a,)
+
+
+@pytest.mark.parametrize(
+    ("function", "x"),
+    [
+        pytest.param(lambda x: (((x[x > 0] - 1.5) * 2).sum(),), torch.ones(20000), id="shapes of data"),
+        pytest.param(
+            lambda x: (torch.where(x[:, None] > 0, PAIR, x.double().sum()),), torch.ones(5000), id="types"
+        ),
+        pytest.param(grown, torch.ones(70), id="shapes in place"),
+        pytest.param(
+            lambda x: ((x.expand(100, 60) * 2).sum(), (x.expand(100, 60) * 2).sum(-1)),
+            torch.ones(60),
+            id="sums of one tensor",
+        ),
+        pytest.param(
+            lambda x: ((x + 10**16).sum(),), torch.ones(5000, dtype=torch.float64), id="large number"
+        ),
+        pytest.param(
+            lambda x: (x * 2, x.detach().unsqueeze_(0)), torch.ones(60), id="shape of a detached one"
+        ),
+    ],
+)
+def test_rewriting_keeps_what_is_asked_for(function: Callable[..., Any], x: Tensor) -> None:
+    other = at(x)
+    torch.testing.assert_close(record(function, x)(other), function(other), rtol=1e-5, atol=1e-5)
+
+
+def test_what_depends_on_an_argument_by_way_of_a_write_is_not_looked_at() -> None:
+    def branched(x: Tensor) -> tuple[Tensor]:
+        room = torch.zeros(3)
+        room[1] = x.sum()
+        return (x if float(room.sum()) > 0 else -x,)
+
+    with pytest.raises(RuntimeError, match="looks at a value"):
+        record(branched, torch.ones(3))
+    with pytest.raises(RuntimeError, match="looks at a value"):
+        record(lambda x: (x if torch.equal(x.abs(), x) else -x,), torch.ones(3))
+    with pytest.raises(RuntimeError, match="another size"):
+        record(lambda x: ((x[:, None] + PAIR).resize_(3) * 1,), torch.ones(3))
+
+
+def recorded_target(log_joint: Callable[[Any], Tensor], parameters: dict[str, Any], points: Tensor) -> Target:
+    target = Target(log_joint, parameters)
+    for _ in range(60):
+        target.value_and_gradient(points)
+    assert all(one.recorded is not None for one in target._batched._recorded.values())
+    return target
+
+
+def test_points_of_any_layout() -> None:
+    ones = torch.ones(3, dtype=torch.float64)
+    points = at(torch.ones(5, 6, dtype=torch.float64))
+    target = recorded_target(lambda p: -(p["x"] @ ones).square().sum(), {"x": real(2, 3)}, points)
+    for other in (at(torch.ones(6, 5, dtype=torch.float64)).T, points[:1].expand(5, 6)):
+        for found, wanted in zip(
+            target.value_and_gradient(other), target.value_and_gradient(other.contiguous()), strict=True
+        ):
+            assert torch.equal(found, wanted)
+
+
+def test_a_decomposition_that_fails_in_a_recording_has_no_density() -> None:
+    def density(p: Any) -> Tensor:
+        x = p["x"]
+        return -torch.linalg.eigvalsh(torch.outer(x, x) + torch.eye(3) * x[0].log()).square().sum()
+
+    points = 1 + at(torch.ones(6, 3, dtype=torch.float64)).abs()
+    target = recorded_target(density, {"x": real(3)}, points)
+    points[2, 0] = -1.0
+    values, _ = target.value_and_gradient(points)
+    assert torch.isfinite(values).tolist() == [True, True, False, True, True, True]
+
+
+def test_constant_factors_and_mixtures_of_vectors_are_recorded() -> None:
+    covariance = torch.eye(3, dtype=torch.float64) + 1
+    points = at(torch.ones(4, 3, dtype=torch.float64))
+    recorded_target(
+        lambda p: MultivariateNormal(torch.zeros(3).double(), covariance).log_prob(p["x"]),
+        {"x": real(3)},
+        points,
+    )
+    data = at(torch.ones(500, 2, dtype=torch.float64))
+
+    def vectors(point: Tensor) -> Tensor:
+        eye = torch.eye(2, dtype=torch.float64)
+        parts = MultivariateNormal(point[2:6].reshape(2, 2), scale_tril=eye, validate_args=False)
+        shares = Categorical(logits=point[:2], validate_args=False)
+        return MixtureSameFamily(shares, parts, validate_args=False).log_prob(data).sum()
+
+    function = both_of(vectors)
+    other = at(torch.ones(20, 6, dtype=torch.float64))
+    found = record(function, torch.zeros_like(other))(other)
+    torch.testing.assert_close(found, function(other), rtol=1e-11, atol=1e-11)

@@ -79,7 +79,7 @@ def ascend(
 
     def evaluated(points: Array) -> tuple[Array, Array]:
         values, gradients = function(torch.from_numpy(points))
-        return values.numpy(), gradients.numpy()
+        return values.numpy(force=True), gradients.numpy(force=True)
 
     with np.errstate(all="ignore"):
         points = starts.numpy(force=True).copy()

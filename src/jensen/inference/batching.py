@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -98,12 +98,12 @@ class Batched:
 
     def _detached(self, points: Tensor, gradient: bool, coming: int = 1) -> tuple[Tensor, Tensor]:
         key = (len(points), gradient)
-        record = self._recorded.setdefault(
+        function = self._recorded.setdefault(
             key, _Recording(self._with_gradient if gradient else self._only_value)
         )
         try:
             with unvalidated():
-                return record(
+                return function(
                     points, after=None if self.loop else 0 if coming >= self.at_once else self.calls
                 )
         except (RuntimeError, ValueError) as error:
@@ -188,11 +188,14 @@ class _Recording:
         self.refused = False
 
     def __call__(self, points: Tensor, *, after: int | None) -> tuple[Tensor, Tensor]:
+        points = points.contiguous()
         if self.recorded is not None:
-            return self.recorded(points)
+            # What fails in a recording fails as it should without one, or succeeds.
+            with suppress(RuntimeError):
+                return self.recorded(points)
         result = self.function(points)
         self.calls += 1
-        if after is not None and not self.refused and self.calls > after:
+        if self.recorded is None and after is not None and not self.refused and self.calls > after:
             self._record(points)
         return result
 

@@ -26,6 +26,11 @@ _TERMS = {_ATEN.add.Tensor, _ATEN.sub.Tensor}
 _BY_PLACE = {_ATEN.as_strided.default, _ATEN.as_strided_scatter.default, _ATEN._reshape_alias.default}
 """Operations that say where in memory the numbers are which they take."""
 
+_LEFT_ALONE = {torch.Tag.dynamic_output_shape, torch.Tag.inplace_view}
+"""Tags of operations that give tensors of other shapes in another run, or other shapes to tensors."""
+
+_VIEWS = {_ATEN.view.default, _ATEN._unsafe_view.default}
+
 
 def leaner(
     operations: Sequence[Operation], tensors: Sequence[Tensor], results: Sequence[int]
@@ -50,7 +55,7 @@ def leaner(
         memory in another order than before, or repeat themselves there.
     """
     small = max((tensor.numel() for tensor in tensors), default=0) < WORTH
-    if small or any(operation.func in _BY_PLACE for operation in operations):
+    if small or any(o.func in _BY_PLACE or not _LEFT_ALONE.isdisjoint(o.func.tags) for o in operations):
         return [*operations]
     rewriting = _Leaner(operations, tensors, results)
     for operation in operations:
@@ -59,6 +64,7 @@ def leaner(
             rewriting.shrink(operation, number)
             or rewriting.take_out(operation, number)
             or rewriting.turn(operation, number)
+            or rewriting.reshape(operation, number)
         )
         if not done:
             rewriting.operations.append(operation)
@@ -66,7 +72,12 @@ def leaner(
 
 
 class _Leaner:
-    """Operations as they are rewritten, and what is known of their tensors."""
+    """Operations as they are rewritten, and what is known of their tensors.
+
+    Shapes and strides that tensors have in the end they had all the time, and have them in every run. Only tensors that
+    are read by operations which get along with it (``easy``) repeat themselves in memory, and only what is never
+    written into (``written``) is read later than it was.
+    """
 
     def __init__(
         self, operations: Sequence[Operation], tensors: Sequence[Tensor], results: Sequence[int]
@@ -132,7 +143,7 @@ class _Leaner:
         given = rest[0] if rest and rest[0] else range(tensor.ndim)
         dims = tuple(sorted(dim % tensor.ndim - tensor.ndim for dim in given))
         sizes = {dim: tensor.shape[dim] for dim in dims}
-        if self._split(maker, dims) is None:
+        if self._summed(maker, dims) is None:
             return False
         total = self._sum(terms, dims, sizes)
         self._name(number, _ATEN.reshape.default, total, [*self.tensors[number].shape])
@@ -155,7 +166,8 @@ class _Leaner:
             return False
 
         def turned(value: Any) -> Any:
-            if not isinstance(value, Slot):
+            # A single number stays one: it has no say in the result's type.
+            if not isinstance(value, Slot) or self.tensors[value.number].ndim == 0:
                 return value
             for _ in range(result.ndim - self.tensors[value.number].ndim):
                 value = self._add(_ATEN.unsqueeze.default, value, 0)
@@ -165,28 +177,31 @@ class _Leaner:
         self._name(number, _ATEN.permute.default, found, [order.index(dim) for dim in range(len(order))])
         return True
 
+    def reshape(self, operation: Operation, number: int) -> bool:
+        """Adds the same shape for a tensor that may lie in memory in another order than before, likewise."""
+        if operation.func not in _VIEWS or self._place(number) in self.written:
+            return False
+        self._name(number, _ATEN.reshape.default, *operation.args)
+        return True
+
     def _sum(self, value: Any, dims: Dims, sizes: dict[int, int]) -> Any:
         """The sum along dimensions of a number, or of a tensor when it is spread to so many; it keeps them."""
         if not isinstance(value, Slot):
-            return value * prod(sizes.values())
+            return float(value) * prod(sizes.values())
         maker = self._linear(value.number)
-        split = None if maker is None else self._split(maker, dims)
-        if maker is None or split is None:
+        summed = None if maker is None else self._summed(maker, dims)
+        if maker is None or summed is None:
             return self._plain_sum(value, dims, sizes)
-        first, second = split
-        if maker.func in _FACTORS:
-            parts = [
-                self._sum(part, dims, sizes) if summed else self._first(part, dims)
-                for part, summed in zip(maker.args, (first, second), strict=True)
-            ]
-        else:
-            parts = [self._sum(part, dims, sizes) for part in maker.args]
+        parts = [
+            self._sum(part, dims, sizes) if index in summed else self._first(part, dims)
+            for index, part in enumerate(maker.args)
+        ]
         return self._add(maker.func, *parts)
 
     def _plain_sum(self, value: Slot, dims: Dims, sizes: dict[int, int]) -> Slot:
         """The same, of what can't be taken apart."""
         own = tuple(dim for dim in dims if not self._same([value], (dim,)))
-        key = value.number, own
+        key = value.number, dims
         if key not in self.sums:
             total = self._first(value, tuple(dim for dim in dims if dim not in own))
             self.sums[key] = (self._add(_ATEN.sum.dim_IntList, total, [*own], True) if own else total).number
@@ -208,15 +223,17 @@ class _Leaner:
         )
         return maker if fits else None
 
-    def _split(self, maker: Operation, dims: Dims) -> tuple[bool, bool] | None:
-        """Which of two arguments are summed, the other being the same along dimensions; None if neither is."""
+    def _summed(self, maker: Operation, dims: Dims) -> tuple[int, ...] | None:
+        """Which arguments are summed in place of the result; None if that spares nothing, or is something else."""
         if maker.func is _ATEN.neg.default:
-            return True, False
+            return (0,)
         same = [not isinstance(part, Slot) or self._same([part], dims) for part in maker.args]
-        if same[1]:
-            return True, False
-        if same[0] and maker.func is not _ATEN.div.Tensor:
-            return False, True
+        if maker.func in _TERMS and any(same):
+            return (0, 1)
+        if maker.func in _FACTORS and same[1]:
+            return (0,)
+        if maker.func is _ATEN.mul.Tensor and same[0]:
+            return (1,)
         return None
 
     def _same(self, slots: Sequence[Slot], dims: Dims) -> bool:

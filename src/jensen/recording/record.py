@@ -23,8 +23,9 @@ class Dispatch(TorchDispatchMode):
         return False
 
 
-_LOOKS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default}
-"""Operations that take a number out of a tensor, as ``float()``, ``.item()`` and ``if`` do."""
+def _looks(func: Any) -> bool:
+    """Whether an operation takes a number out of tensors, as ``float()``, ``.item()``, ``if`` and ``equal`` do."""
+    return torch.Tag.data_dependent_output in func.tags or func is torch.ops.aten.is_nonzero.default
 
 
 _NOTHING = {torch.ops.aten.detach.default, torch.ops.aten.alias.default}
@@ -42,6 +43,9 @@ class _Recorder(Dispatch):
         self.moving = set(self.numbers.values())
         # Tensors are told apart by their ids, so none may be freed while others are made.
         self.alive = [*arguments]
+        self.places: dict[int, list[int]] = {}
+        for i, argument in enumerate(arguments):
+            self.places.setdefault(_place(argument), []).append(i)
         self.constants: dict[int, Tensor] = {}
         self.operations: list[Operation] = []
 
@@ -49,6 +53,7 @@ class _Recorder(Dispatch):
         """Of a tensor that an operation gives or takes."""
         if id(tensor) not in self.numbers:
             self.numbers[id(tensor)] = len(self.alive)
+            self.places.setdefault(_place(tensor), []).append(len(self.alive))
             self.alive.append(tensor)
         return self.numbers[id(tensor)]
 
@@ -74,16 +79,19 @@ class _Recorder(Dispatch):
         moving = torch.Tag.nondeterministic_seeded in func.tags or any(
             slot.number in self.moving for slot in operation.slots
         )
-        if moving and func in _LOOKS:
+        if moving and _looks(func):
             raise RuntimeError(f"{func} looks at a value, so what it decides can't be recorded")
-        if operation.writes:
-            outside = {_place(x) for x in self.constants.values()}
-            if any(_place(x) in outside for x in _written(func, args, kwargs)):
-                raise RuntimeError(f"{func} writes into a tensor from outside, which can't be recorded")
+        if func is torch.ops.aten.resize_.default:
+            raise RuntimeError(f"{func} gives a tensor another size, which can't be recorded")
+        written = [_place(x) for x in _written(func, args, kwargs)] if operation.writes else []
+        if written and not {_place(x) for x in self.constants.values()}.isdisjoint(written):
+            raise RuntimeError(f"{func} writes into a tensor from outside, which can't be recorded")
         result = func(*args, **kwargs)
         numbers += [self.number(x) if isinstance(x, Tensor) else None for x in leaves(result)]
         if moving:
             self.moving.update(number for number in numbers if number is not None)
+            for place in written:
+                self.moving.update(self.places[place])
         self.operations.append(operation)
         return result
 
@@ -107,7 +115,7 @@ def record(function: Values, *arguments: Tensor, exact: bool = False) -> Callabl
 
     Tensors other than the arguments and what is made of them stay as they are; random numbers are drawn afresh. A
     factorisation that fails for some rows of the arguments (a matrix that isn't positive definite) doesn't raise: it
-    gives -inf in results (n,) and zero in others.
+    gives -inf in results (n,) and zero in others. With a seed, random numbers are those of the function if ``exact``.
 
     Args:
         function: Of tensors, to a tuple of tensors.
@@ -138,9 +146,12 @@ def record(function: Values, *arguments: Tensor, exact: bool = False) -> Callabl
         operation.args[0].number
         for operation in recorder.operations
         if operation.func is torch.ops.aten._linalg_check_errors.default
-        and operation.args[0].number not in recorder.constants
+        and operation.args[0].number in recorder.moving
     ]
     ends = [*results, *checks]
+    nothing = _NOTHING
+    if any(torch.Tag.inplace_view in operation.func.tags for operation in recorder.operations):
+        nothing = set[Any]()
 
     def traced(operations: list[Operation]) -> Any:
         operations = needed(operations, ends)
@@ -153,7 +164,7 @@ def record(function: Values, *arguments: Tensor, exact: bool = False) -> Callabl
 
             for operation in operations:
                 args, kwargs = each(filled, operation.args), each(filled, operation.kwargs)
-                found = args[0] if operation.func in _NOTHING else operation.func(*args, **kwargs)
+                found = args[0] if operation.func in nothing else operation.func(*args, **kwargs)
                 values.update(zip(operation.numbers, leaves(found), strict=True))
             failed = [(values[number] != 0).reshape(len(given[0]), -1).any(1) for number in checks]
             found = [_without(values[number], failed) for number in results]
@@ -168,7 +179,7 @@ def record(function: Values, *arguments: Tensor, exact: bool = False) -> Callabl
         recording = traced(
             recorder.operations if exact else leaner(recorder.operations, recorder.alive, ends)
         )
-    except RuntimeError:
+    except Exception:
         # Something asks for tensors that lie in memory as they did.
         recording = traced(recorder.operations)
 
